@@ -1,0 +1,114 @@
+"""What may be done to Slurm: plain data, each with its reason. Nothing else ever changes the cluster. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from slurm_reserve.model import JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class CreateReservation:
+    """Make a reservation on exactly these nodes. Flags always contain OVERLAP and IGNORE_JOBS, never FLEX."""
+
+    name: str
+    nodes: frozenset[str]
+    start: datetime | None  # None: now
+    end: datetime
+    flags: frozenset[str]
+    reason: str
+    users: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    allowed_partitions: frozenset[str] = frozenset()  # sent where the cluster's release knows it
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReservation:
+    """Change what is not None; nodes replace the old ones and are never empty."""
+
+    name: str
+    reason: str
+    nodes: frozenset[str] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    add_flags: frozenset[str] = frozenset()
+    drop_flags: frozenset[str] = frozenset()
+    users: frozenset[str] | None = None
+    accounts: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteReservation:
+    """Delete a reservation of ours."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachJob:
+    """Send a pending job (or pending array task) to a reservation."""
+
+    job: JobKey
+    reservation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetachJob:
+    """Take a job off its reservation."""
+
+    job: JobKey
+    reservation: str
+    reason: str
+    retry_at: datetime | None = None  # not sent anywhere again before
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyJob:
+    """Signal a victim's steps and batch shell; it has until `deadline`."""
+
+    job: JobKey
+    signal: str
+    deadline: datetime
+    nodes: frozenset[str]
+    cause: str  # the job or order that wants the nodes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvictJob:
+    """Requeue (`incomplete`), or cancel what cannot be requeued; then detach, in the same breath."""
+
+    job: JobKey
+    reservation: str  # whose nodes it holds
+    nodes: frozenset[str]
+    cause: str
+    reason: str
+    requeue: bool = True
+    is_intruder: bool = False  # no borrower, but in a lend reservation
+
+
+@dataclass(frozen=True, slots=True)
+class EndWait:
+    """Let a requeued victim start at `at` rather than after Slurm's two minutes."""
+
+    job: JobKey
+    at: datetime | None  # None: now
+    reason: str
+
+
+Action = (
+    CreateReservation | UpdateReservation | DeleteReservation | AttachJob | DetachJob | NotifyJob | EvictJob | EndWait
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Actions that belong together, in order: the first that fails stops the rest of its group."""
+
+    name: str  # what it is for, as the log says it
+    actions: tuple[Action, ...]

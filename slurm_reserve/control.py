@@ -1,0 +1,133 @@
+"""Standing orders that persist, and the socket by which the CLI gives them.
+
+Who asks is known from the system (peer credentials of the socket), not from what is said. Root and the daemon's own
+user may give orders. Without a daemon the same orders are written to the ledger directly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from slurm_reserve.errors import ReserveError
+from slurm_reserve.ledger import Ledger
+
+SOCKET_NAME = "control.sock"
+_MOST_BYTES = 65_536
+_PEER = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+
+
+class OrderError(ReserveError):
+    """An order that is not understood or not allowed; nothing was changed."""
+
+
+def apply(ledger: Ledger, order: dict[str, Any]) -> str:
+    """Write a standing order to the ledger; returns what it says now. Raises OrderError."""
+    match order:
+        case {"do": "pause"}:
+            ledger.put("orders", "pause", value=True)
+            return "lending is paused; reclaim goes on"
+        case {"do": "resume"}:
+            ledger.drop("orders", "pause")
+            return "lending goes on"
+        case {"do": "lend", "reservation": str(name), "enabled": bool(enabled), "until": str() | None as until}:
+            ledger.put("orders", f"lend {name}", {"enabled": enabled, "until": until})
+            return f"lending of {name} is {'on' if enabled else 'off'}" + (f" until {until}" if until else "")
+        case {"do": "reclaim", "reservation": str(name), "nodes": list(nodes), "until": str(until), "by": str(by)}:
+            ledger.put("orders", f"reclaim {name}", {"nodes": nodes, "until": until, "by": by})
+            return f"{','.join(nodes) or 'all nodes'} of {name} come back and are not lent before {until}"
+        case {"do": "wake"}:
+            return "woken"
+    raise OrderError(f"not an order: {str(order)[:200]}")
+
+
+def forget_past(ledger: Ledger, now: datetime) -> None:
+    """Drop orders whose time is over."""
+    orders = ledger.memory().orders
+    for name, lend in orders.lend.items():
+        if lend.until is not None and lend.until <= now:
+            ledger.drop("orders", f"lend {name}")
+    for name, reclaim in orders.reclaim.items():
+        if reclaim.until <= now:
+            ledger.drop("orders", f"reclaim {name}")
+
+
+class ControlSocket:
+    """The daemon's end; it is asked between two cycles and never blocks for long."""
+
+    def __init__(self, path: Path) -> None:
+        """Bind, replacing what a dead daemon left: the caller holds the daemon's lock."""
+        path.unlink(missing_ok=True)
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        old = os.umask(0o117)  # the owner and its group only
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(old)
+        self._socket.listen(8)
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
+
+    def answer(self, ledger: Ledger) -> None:
+        """Take one request and answer it; what is wrong with it goes into the answer."""
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return
+        with connection:
+            connection.settimeout(1.0)
+            try:
+                reply = {"ok": True, "text": apply(ledger, _request(connection))}
+            except (ReserveError, OSError, ValueError) as error:
+                reply = {"ok": False, "text": str(error)}
+            try:
+                connection.sendall(json.dumps(reply).encode() + b"\n")
+            except OSError:
+                return  # the asker is gone; the order stands
+
+    def close(self) -> None:
+        """Let go and leave no file."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _request(connection: socket.socket) -> dict[str, Any]:
+    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid not in (0, os.geteuid()):
+        raise OrderError(f"user id {uid} may not give orders; use root or the daemon's own user")
+    received = b""
+    while not received.endswith(b"\n"):
+        chunk = connection.recv(4096)
+        received += chunk
+        if not chunk or len(received) > _MOST_BYTES:
+            raise OrderError("the request is cut off or too long")
+    request = json.loads(received)
+    if not isinstance(request, dict):
+        raise OrderError("a request is a JSON object")
+    return request
+
+
+def give(run_dir: Path, order: dict[str, Any]) -> str | None:
+    """Give an order to the running daemon; None when there is none. Raises OrderError when it refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(60.0)  # the daemon answers between two cycles
+        try:
+            connection.connect(str(run_dir / SOCKET_NAME))
+            connection.sendall(json.dumps(order).encode() + b"\n")
+            answer = json.loads(connection.makefile("rb").readline(_MOST_BYTES) or b"{}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except (OSError, ValueError) as error:
+            raise OrderError(f"the daemon does not answer on {run_dir / SOCKET_NAME}: {error}") from error
+    if not answer.get("ok"):
+        raise OrderError(answer.get("text", "the daemon gave no answer"))
+    return str(answer["text"])

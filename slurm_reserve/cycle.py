@@ -1,0 +1,67 @@
+"""One cycle: start reading here.
+
+1. Desired    the reservations that should exist now        (part of the plan, :mod:`slurm_reserve.desired`)
+2. Observe    what Slurm has, whole or not at all           (:mod:`slurm_reserve.slurm`)
+3. Demand     which owner work wants nodes                  (:mod:`slurm_reserve.demand`)
+4. Plan       an ordered list of actions with reasons       (:mod:`slurm_reserve.plan`)
+5. Act        do them, in order                             (:mod:`slurm_reserve.execute`)
+6. Record     log, journal, ledger                          (:mod:`slurm_reserve.record`)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slurm_reserve import invariants, plan
+from slurm_reserve.errors import ReserveError
+from slurm_reserve.execute import Clock, Executor, Outcome
+from slurm_reserve.ledger import Ledger
+from slurm_reserve.model import Cluster
+from slurm_reserve.plan import Plan
+from slurm_reserve.record import Recorder
+from slurm_reserve.site import Site
+from slurm_reserve.slurm.port import Slurm
+from slurm_reserve.view import View
+
+
+class UnsoundPlanError(ReserveError):
+    """The planner broke an invariant; nothing of the plan was carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one cycle saw, decided and did."""
+
+    view: View
+    plan: Plan
+    outcomes: tuple[Outcome, ...] = ()
+
+
+def observe(site: Site, slurm: Slurm) -> Cluster:
+    """Read the cluster, with the members of the groups that own something."""
+    groups = sorted({group for spec in site.reservations for group in spec.owner.groups})
+    return slurm.observe(groups)
+
+
+def decide(site: Site, cluster: Cluster, ledger: Ledger) -> Result:
+    """Plan, and refuse a plan that breaks an invariant (UnsoundPlanError)."""
+    view = View(site, cluster, ledger.memory())
+    made = plan.make(view)
+    if broken := invariants.violations(view, made):
+        raise UnsoundPlanError("nothing was done, for the plan breaks an invariant: " + "; ".join(broken))
+    return Result(view, made)
+
+
+def run_once(site: Site, slurm: Slurm, ledger: Ledger, recorder: Recorder, clock: Clock) -> Result:
+    """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
+    cluster = observe(site, slurm)
+    result = decide(site, cluster, ledger)
+    recorder.decided(result.view, result.plan)
+    executor = Executor(slurm, ledger, clock, result.view.is_borrower)
+    outcomes: list[Outcome] = []
+    try:
+        for group in result.plan.groups:
+            outcomes.extend(executor.run(group))
+    finally:
+        recorder.done(result.view, result.plan, outcomes)
+    return Result(result.view, result.plan, tuple(outcomes))

@@ -1,0 +1,106 @@
+"""Which owner work wants nodes of a reservation, and which nodes must come back for another reason. Pure.
+
+A job that cannot start for a reason that no node would cure (dependency, begin time, held, limits) is no demand.
+Whether there is room for the rest is decided in :mod:`slurm_reserve.reclaim`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from slurm_reserve.model import Job, Reservation
+from slurm_reserve.site import Find, ReservationSpec
+from slurm_reserve.view import View
+
+# Slurm's words for "it would start, were there nodes"; a new job has none yet. squeue(1), JOB REASON CODES.
+_WANTS_NODES = frozenset(
+    {"", "None", "Priority", "Resources", "Reservation", "ReqNodeNotAvail", "NodeDown", "Nodes_required_for_job_are"}
+)
+# Time to put borrowers out before a reservation ends, besides notice and KillWait: two looks and a pass.
+END_MARGIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """An owner's pending job that may use a reservation."""
+
+    job: Job
+    names_it: bool  # it is in the reservation: by name, or attached
+    blocked: str = ""  # why no node would help it; "" when nodes would
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Nodes that must come back whoever waits."""
+
+    nodes: frozenset[str]
+    cause: str
+    reason: str
+
+
+def is_waiting_for_nodes(reason: str) -> bool:
+    """Whether Slurm's reason (which may carry a list of nodes behind a comma) is cured by nodes."""
+    return reason.partition(",")[0].partition("(")[0].strip() in _WANTS_NODES
+
+
+def blocked(view: View, job: Job) -> str:
+    """Why nodes would not help a pending job; "" when they would."""
+    if job.priority == 0:
+        return "held"
+    if job.eligible is not None and job.eligible > view.cluster.at:
+        return "its begin time has not come"
+    return "" if is_waiting_for_nodes(job.reason) else f"waits for another reason ({job.reason})"
+
+
+def wants(view: View, spec: ReservationSpec) -> tuple[Want, ...]:
+    """The owner's pending jobs that may use this reservation, in Slurm's order."""
+    found = []
+    for job in view.pending:
+        names_it = spec.name in job.reservation.split(",")
+        drawn = not job.reservation and spec.find is not Find.NAME
+        if (names_it or drawn) and view.is_owners(spec, job):
+            found.append(Want(job, names_it, blocked(view, job)))
+    return tuple(sorted(found, key=lambda want: not want.names_it))
+
+
+def recalls(view: View, spec: ReservationSpec, reservation: Reservation) -> tuple[Recall, ...]:
+    """Nodes wanted back by an order, the end of the reservation or of lending, or maintenance."""
+    now, orders = view.cluster.at, view.memory.orders
+    found = []
+    order = orders.reclaim.get(spec.name)
+    if order is not None and now < order.until:
+        found.append(Recall(order.nodes or reservation.nodes, "order", f"ordered back by {order.by or 'an admin'}"))
+    if view.site.reservation(spec.name) is None:
+        found.append(Recall(reservation.nodes, "end", f"{spec.name} is no longer declared"))
+    elif not is_lending_on(view, spec):
+        found.append(Recall(reservation.nodes, "lending off", f"lending of {spec.name} is off"))
+    if spec.end is not None and now >= spec.end - lead_time(view, spec):
+        found.append(Recall(reservation.nodes, "end", f"{spec.name} ends at {spec.end:%Y-%m-%d %H:%M:%S %Z}"))
+    if isinstance(spec.nodes, frozenset) and reservation.nodes - spec.nodes:
+        found.append(Recall(reservation.nodes - spec.nodes, "end", f"no longer nodes of {spec.name}"))
+    found.extend(_maintenance(view, spec, reservation))
+    return tuple(found)
+
+
+def is_lending_on(view: View, spec: ReservationSpec) -> bool:
+    """What the configuration says, unless a standing order says otherwise."""
+    order = view.memory.orders.lend.get(spec.name)
+    if order is not None and (order.until is None or view.cluster.at < order.until):
+        return order.enabled
+    return spec.lend.enabled
+
+
+def lead_time(view: View, spec: ReservationSpec) -> timedelta:
+    """How long before a fixed time a borrower must be told to go, to be gone by then."""
+    daemon = view.site.daemon
+    return spec.reclaim.notice + view.cluster.config.kill_wait + daemon.epilog_time + daemon.poll + END_MARGIN
+
+
+def _maintenance(view: View, spec: ReservationSpec, reservation: Reservation) -> list[Recall]:
+    soon = view.cluster.at + lead_time(view, spec)
+    return [
+        Recall(other.nodes & reservation.nodes, "maintenance", f"maintenance {other.name} begins")
+        for other in view.cluster.reservations.values()
+        if "MAINT" in other.flags and other.nodes & reservation.nodes and other.start <= soon
+    ]

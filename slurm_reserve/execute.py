@@ -1,0 +1,163 @@
+"""Does what a plan says, through the port, in order; the only place that changes Slurm.
+
+Slurm's answers are not final: what was issued is remembered in the ledger, and the next observation tells whether it
+has happened. What is about to be signalled or evicted is read again by itself just before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from slurm_reserve.actions import (
+    Action,
+    AttachJob,
+    CreateReservation,
+    DeleteReservation,
+    DetachJob,
+    EndWait,
+    EvictJob,
+    Group,
+    NotifyJob,
+    UpdateReservation,
+)
+from slurm_reserve.ledger import Ledger
+from slurm_reserve.model import Job
+from slurm_reserve.site import LEND_SUFFIX
+from slurm_reserve.slurm.port import Slurm, SlurmRefusedError
+
+Clock = Callable[[], datetime]
+
+# What Slurm says about a job that it does not know, or that is over: then there is nothing left to do for it.
+_GONE = ("Invalid job id", "already finished", "already completing", "Job/step already", "is no longer pending")
+
+
+class Status(StrEnum):
+    """What came of an action."""
+
+    DONE = "done"
+    GONE = "no longer there"
+    REFUSED = "refused"
+    LEFT_OUT = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An action and what came of it."""
+
+    action: Action
+    status: Status
+    text: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Executor:
+    """Carries out groups of actions; `is_borrower` is asked again about each victim."""
+
+    slurm: Slurm
+    ledger: Ledger
+    clock: Clock
+    is_borrower: Callable[[Job], bool]
+
+    def run(self, group: Group) -> list[Outcome]:
+        """Do a group in order, up to its first refusal. Raises SlurmUnavailableError when Slurm cannot be reached."""
+        outcomes: list[Outcome] = []
+        stopped = False
+        for action in group.actions:
+            outcome = (
+                Outcome(action, Status.LEFT_OUT, "an earlier step was refused") if stopped else self._timed(action)
+            )
+            stopped = stopped or outcome.status is Status.REFUSED
+            outcomes.append(outcome)
+        return outcomes
+
+    def _timed(self, action: Action) -> Outcome:
+        begun = self.clock()
+        try:
+            status = self._do(action)
+            text = ""
+        except SlurmRefusedError as error:
+            gone = any(words in str(error) for words in _GONE) and not isinstance(action, CreateReservation)
+            status, text = (Status.GONE if gone else Status.REFUSED), str(error)
+        return Outcome(action, status, text, (self.clock() - begun).total_seconds())
+
+    def _do(self, action: Action) -> Status:
+        match action:
+            case CreateReservation():
+                self.ledger.put("made", action.name, self.clock())
+                self.slurm.create_reservation(action)
+            case UpdateReservation():
+                self.slurm.update_reservation(action)
+            case DeleteReservation():
+                self.slurm.delete_reservation(action.name)
+                self.ledger.drop("made", action.name)
+            case AttachJob():
+                self.ledger.put("attached", action.job, {"reservation": action.reservation, "at": self.clock()})
+                self.slurm.set_job_reservation(action.job, action.reservation)
+            case DetachJob():
+                self._detach(action)
+            case NotifyJob():
+                return self._notify(action)
+            case EvictJob():
+                return self._evict(action)
+            case EndWait():
+                self._end_wait(action)
+        return Status.DONE
+
+    def _detach(self, action: DetachJob) -> None:
+        if action.retry_at is not None:
+            self.ledger.put("not_before", action.job, action.retry_at)
+        self.slurm.set_job_reservation(action.job, "")
+        self.ledger.drop("attached", action.job)
+
+    def _notify(self, action: NotifyJob) -> Status:
+        job = self._still(action)
+        if job is None:
+            return Status.GONE
+        self.slurm.signal_job(action.job, action.signal)
+        notice = {"at": self.clock(), "deadline": action.deadline, "cause": action.cause}
+        self.ledger.put("notices", action.job, notice)
+        return Status.DONE
+
+    def _evict(self, action: EvictJob) -> Status:
+        """The issue is noted first: a crash in between is then taken for one that has not shown, and issued again."""
+        job = self._still(action)
+        if job is None:
+            return Status.GONE
+        evicted = {"at": self.clock(), "cause": action.cause, "reservation": action.reservation}
+        self.ledger.put("evicted", action.job, evicted)
+        if not (action.requeue and self._requeue(action)):
+            self.slurm.cancel_job(action.job)
+        elif job.reservation.endswith(LEND_SUFFIX):
+            self.slurm.set_job_reservation(action.job, "")
+            self.ledger.drop("attached", action.job)
+        self.ledger.drop("notices", action.job)
+        return Status.DONE
+
+    def _requeue(self, action: EvictJob) -> bool:
+        """False when the job runs on and cannot be requeued (salloc, srun, --no-requeue)."""
+        try:
+            self.slurm.requeue_job(action.job)
+        except SlurmRefusedError:
+            if self._still(action) is None:
+                raise
+            return False
+        return True
+
+    def _still(self, action: NotifyJob | EvictJob) -> Job | None:
+        """The victim, read afresh, if it is still this run, on these nodes, and may still be evicted."""
+        job = self.slurm.read_job(action.job.id)
+        if job is None or job.key != action.job or job.is_completing or not job.nodes & action.nodes:
+            return None
+        intruder = isinstance(action, EvictJob) and action.is_intruder
+        return job if intruder or self.is_borrower(job) else None
+
+    def _end_wait(self, action: EndWait) -> None:
+        at = "now" if action.at is None else action.at.strftime("%Y-%m-%dT%H:%M:%S")
+        self.slurm.set_job_start(action.job, at)
+        for key in self.ledger.memory().evicted:
+            if key.id == action.job.id and key.restarts < action.job.restarts:
+                self.ledger.drop("evicted", key)

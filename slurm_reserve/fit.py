@@ -1,0 +1,203 @@
+"""Does a job fit on nodes with this much room? Pure.
+
+The answer is for what `select/cons_tres` would do: nodes, CPUs, memory, GRES, features, exclusive, required and
+excluded nodes, tasks and tasks per node, several partitions. What cannot be proved is said to be so, never guessed:
+an owner is then served by the deadline (:mod:`slurm_reserve.reclaim`), a borrower is not lent to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from slurm_reserve.model import Job, Node, Shape
+
+_FEATURES = re.compile(r"[\w.:-]+(?:&[\w.:-]+)*|[\w.:-]+(?:\|[\w.:-]+)*")
+_ENDLESS = 1 << 30
+
+
+class Answer(StrEnum):
+    """What is known about a fit."""
+
+    YES = "yes"
+    NO = "no"
+    UNPROVEN = "cannot prove"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left on a node for one more job."""
+
+    node: Node
+    cpus: int
+    memory: int  # MB
+    gres: Mapping[str, int] = field(default_factory=dict)
+    is_empty: bool = True
+
+    @staticmethod
+    def whole(node: Node) -> Room:
+        """The room on a node without any job."""
+        return Room(node, node.cpus, node.memory, node.gres, True)
+
+    @staticmethod
+    def left(node: Node) -> Room:
+        """The room that Slurm has not allocated."""
+        gres = {name: count - node.gres_used.get(name, 0) for name, count in node.gres.items()}
+        free = node.alloc_cpus == 0 and node.alloc_memory == 0
+        return Room(node, node.cpus - node.alloc_cpus, node.memory - node.alloc_memory, gres, free)
+
+    def minus(self, share: Share) -> Room:
+        """The room left once a job has taken its share."""
+        gres = {name: count - share.gres.get(name, 0) for name, count in self.gres.items()}
+        return replace(self, cpus=self.cpus - share.cpus, memory=self.memory - share.memory, gres=gres, is_empty=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a job takes on one node."""
+
+    cpus: int
+    memory: int
+    gres: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The answer, where it would run, and why not when it does not."""
+
+    answer: Answer
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes that the job would take."""
+        return frozenset(self.shares)
+
+    def __bool__(self) -> bool:
+        return self.answer is Answer.YES
+
+
+def fit(job: Job, rooms: Iterable[Room], exclusive_partitions: frozenset[str] = frozenset()) -> Fit:
+    """Place `job` on `rooms`; earlier rooms are preferred where they serve as well.
+
+    Each partition of the job is tried in turn, for a job runs within one partition.
+    """
+    shape = job.shape
+    doubts = [*shape.unproven, *([] if _is_plain(shape.features) else [f"features {shape.features}"])]
+    if job.het_job:
+        doubts.append("heterogeneous job")
+    if doubts:
+        return Fit(Answer.UNPROVEN, why="cannot prove where it fits: " + ", ".join(doubts))
+    rooms = list(rooms)
+    said = Fit(Answer.NO, why="no nodes")
+    for partition in job.partitions:
+        wanted = replace(shape, exclusive=True) if partition in exclusive_partitions else shape
+        said = _place(wanted, [room for room in rooms if partition in room.node.partitions])
+        if said:
+            break
+    return said
+
+
+def _is_plain(features: str) -> bool:
+    return not features or _FEATURES.fullmatch(features) is not None
+
+
+def _has_features(expression: str, features: frozenset[str]) -> bool:
+    if "|" in expression:
+        return any(part in features for part in expression.split("|"))
+    return all(part in features for part in expression.split("&") if part)
+
+
+def _place(shape: Shape, rooms: list[Room]) -> Fit:
+    """Gather nodes until tasks, CPUs, GRES and node counts are met, the most useful ones first."""
+    missing = shape.required_nodes - {room.node.name for room in rooms}
+    if missing:
+        return Fit(Answer.NO, why=f"needs nodes {','.join(sorted(missing))}")
+    tasks = {room.node.name: _tasks_on(shape, room) for room in rooms if _admits(shape, room)}
+    useful = [room for room in rooms if tasks.get(room.node.name, 0) > 0]
+    wanted = max(shape.tasks, shape.min_nodes)
+    per_node = -(-wanted // max(shape.min_nodes, 1))
+    useful.sort(
+        key=lambda room: (
+            room.node.name not in shape.required_nodes,
+            -min(tasks[room.node.name], per_node),
+        )
+    )
+    return _gather(shape, useful, tasks, wanted)
+
+
+def _gather(shape: Shape, useful: list[Room], tasks: Mapping[str, int], wanted: int) -> Fit:
+    most = shape.max_nodes or _ENDLESS
+    shares: dict[str, Share] = {}
+    left_tasks, left_cpus, left_gres = wanted, shape.cpus, dict(shape.gres_per_job)
+    for room in useful:
+        enough = left_tasks <= 0 and left_cpus <= 0 and len(shares) >= shape.min_nodes
+        named = room.node.name in shape.required_nodes
+        if (enough and not any(n > 0 for n in left_gres.values()) and not named) or len(shares) >= most:
+            break
+        still_needed = max(shape.min_nodes - len(shares) - 1, 0)
+        here = max(min(tasks[room.node.name], left_tasks - still_needed), 1)
+        share = _share(shape, room, here, left_cpus, left_gres)
+        shares[room.node.name] = share
+        left_tasks -= here
+        left_cpus -= share.cpus
+        left_gres = {name: n - room.gres.get(name, 0) for name, n in left_gres.items()}
+    lacks = [
+        *([f"{shape.min_nodes - len(shares)} more nodes"] if len(shares) < shape.min_nodes else []),
+        *([f"room for {left_tasks} more tasks"] if left_tasks > 0 else []),
+        *([f"{left_cpus} more CPUs"] if left_cpus > 0 else []),
+        *(f"{n} more {name}" for name, n in left_gres.items() if n > 0),
+        *(["all of its required nodes"] if shape.required_nodes - shares.keys() else []),
+    ]
+    if lacks:
+        return Fit(Answer.NO, why="needs " + ", ".join(lacks))
+    return Fit(Answer.YES, shares)
+
+
+def _admits(shape: Shape, room: Room) -> bool:
+    """Whether the node is one that the job could use at all, and has its per-node needs free."""
+    node = room.node
+    if node.name in shape.excluded_nodes or not _has_features(shape.features, node.features):
+        return False
+    if shape.exclusive and not room.is_empty:
+        return False
+    if room.cpus < max(shape.min_cpus_per_node, 1) or room.memory < shape.memory_per_node:
+        return False
+    return all(room.gres.get(name, 0) >= count for name, count in shape.gres_per_node.items())
+
+
+def _tasks_on(shape: Shape, room: Room) -> int:
+    """How many of the job's tasks the node takes at most."""
+    threads = max(room.node.threads_per_core, 1)
+    cpus = room.cpus - room.cpus % threads
+    if shape.memory_per_cpu:
+        cpus = min(cpus, room.memory // shape.memory_per_cpu)
+        cpus -= cpus % threads
+    most = cpus // max(shape.cpus_per_task, 1)
+    if shape.tasks_per_node:
+        if most < min(shape.tasks_per_node, max(shape.tasks, 1)) and shape.min_nodes > 1:
+            return 0
+        most = min(most, shape.tasks_per_node)
+    for name, count in shape.gres_per_task.items():
+        most = min(most, room.gres.get(name, 0) // count if count else most)
+    return most if cpus >= shape.min_cpus_per_node else 0
+
+
+def _share(shape: Shape, room: Room, tasks: int, left_cpus: int, left_gres: Mapping[str, int]) -> Share:
+    if shape.exclusive:
+        return Share(room.cpus, room.memory, room.gres)
+    threads = max(room.node.threads_per_core, 1)
+    cpus = max(tasks * shape.cpus_per_task, shape.min_cpus_per_node)
+    if shape.max_nodes == 1 or shape.tasks == 1:
+        cpus = max(cpus, min(left_cpus, room.cpus))
+    cpus = min(-(-cpus // threads) * threads, room.cpus)
+    memory = shape.memory_per_cpu * cpus if shape.memory_per_cpu else shape.memory_per_node
+    gres = dict(shape.gres_per_node)
+    for name, count in shape.gres_per_task.items():
+        gres[name] = gres.get(name, 0) + count * tasks
+    for name, count in left_gres.items():
+        gres[name] = gres.get(name, 0) + min(max(count, 0), room.gres.get(name, 0))
+    return Share(cpus, memory, gres)

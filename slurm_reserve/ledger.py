@@ -1,0 +1,163 @@
+"""What must survive the daemon: in-flight actions, reservations made, clocks, standing orders. SQLite on disk.
+
+What is held in memory is the truth of this process and is written through, row by row. When the disk refuses, the
+process goes on with what it knows, says so by `is_writable`, and so lends nothing more; reclaim does not need it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from slurm_reserve.errors import ReserveError
+from slurm_reserve.memory import Attached, Evicted, LendOrder, Memory, Notice, Orders, ReclaimOrder
+from slurm_reserve.model import JobKey
+
+T = TypeVar("T")
+
+FILE_NAME = "ledger.db"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
+
+
+class LedgerError(ReserveError):
+    """The ledger cannot be opened or is damaged; nothing was changed."""
+
+
+class Ledger:
+    """The facts of :class:`~slurm_reserve.memory.Memory`, one row each."""
+
+    KINDS: Final = ("made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "orders")
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the ledger at `path`; raises LedgerError when that cannot be done."""
+        self._path = path
+        self.is_writable = True
+        self._facts: dict[str, dict[str, str]] = {kind: {} for kind in self.KINDS}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            path.touch(mode=0o640)
+            self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(_SCHEMA)
+            self.read()
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(
+                f"{path}: {error}; give the daemon's user the folder, or remove a damaged file"
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def read(self) -> None:
+        """Read the facts again, for standing orders may have been written by another process."""
+        facts: dict[str, dict[str, str]] = {kind: {} for kind in self.KINDS}
+        for kind, key, value in self._db.execute("SELECT kind, key, value FROM facts"):
+            if kind in facts:
+                facts[kind][key] = value
+        self._facts = facts
+
+    def read_orders(self) -> None:
+        """Read standing orders again; what this process knows stays where the file cannot be read."""
+        try:
+            rows = self._db.execute("SELECT key, value FROM facts WHERE kind = 'orders'").fetchall()
+        except sqlite3.Error:
+            self.is_writable = False
+            return
+        self._facts["orders"] = dict(rows)
+
+    def put(self, kind: str, key: str | JobKey, value: object) -> None:
+        """Remember one fact."""
+        text, name = json.dumps(value, default=_plain, sort_keys=True), _key(key)
+        if self._facts[kind].get(name) != text:
+            self._facts[kind][name] = text
+            self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (kind, name, text))])
+
+    def drop(self, kind: str, key: str | JobKey) -> None:
+        """Forget one fact."""
+        if self._facts[kind].pop(_key(key), None) is not None:
+            self._write([("DELETE FROM facts WHERE kind = ? AND key = ?", (kind, _key(key)))])
+
+    def replace(self, kind: str, facts: Mapping[Any, object]) -> None:
+        """Remember just these facts of a kind."""
+        wanted = {_key(key): json.dumps(value, default=_plain, sort_keys=True) for key, value in facts.items()}
+        if wanted == self._facts[kind] and self.is_writable:
+            return
+        self._facts[kind] = wanted
+        rows = [("INSERT INTO facts VALUES (?, ?, ?)", (kind, key, value)) for key, value in wanted.items()]
+        self._write([("DELETE FROM facts WHERE kind = ?", (kind,)), *rows])
+
+    def keep_only(self, job_ids: frozenset[str]) -> None:
+        """Forget what is remembered of jobs that are over. A task may still be part of its array's record."""
+        for kind in ("attached", "notices", "evicted", "not_before"):
+            for key in map(_job_key, tuple(self._facts[kind])):
+                if not job_ids & {key.id, key.id.split("_")[0]}:
+                    self.drop(kind, key)
+
+    def memory(self) -> Memory:
+        """Everything remembered, as the planner takes it."""
+        return Memory(
+            made={key: _time(json.loads(value)) for key, value in self._facts["made"].items()},
+            attached=self._jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]))),
+            notices=self._jobs("notices", lambda v: Notice(_time(v["at"]), _time(v["deadline"]), v["cause"])),
+            evicted=self._jobs("evicted", lambda v: Evicted(_time(v["at"]), v["cause"], v["reservation"])),
+            waiting_since=self._jobs("waiting_since", _time),
+            idle_since={key: _time(json.loads(value)) for key, value in self._facts["idle_since"].items()},
+            not_before=self._jobs("not_before", _time),
+            orders=_orders(self._facts["orders"]),
+            is_writable=self.is_writable,
+        )
+
+    def _jobs(self, kind: str, read: Callable[[Any], T]) -> dict[JobKey, T]:
+        return {_job_key(key): read(json.loads(value)) for key, value in self._facts[kind].items()}
+
+    def _write(self, statements: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+            self.is_writable = True
+        except sqlite3.Error:
+            self.is_writable = False
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+
+def _orders(facts: Mapping[str, str]) -> Orders:
+    lend, reclaim, paused = {}, {}, False
+    for key, text in facts.items():
+        kind, _, name = key.partition(" ")
+        value = json.loads(text)
+        if kind == "pause":
+            paused = True
+        elif kind == "lend":
+            lend[name] = LendOrder(value["enabled"], _time(value["until"]) if value["until"] else None)
+        elif kind == "reclaim":
+            reclaim[name] = ReclaimOrder(frozenset(value["nodes"]), _time(value["until"]), value["by"])
+    return Orders(paused, lend, reclaim)
+
+
+def _key(key: str | JobKey) -> str:
+    return f"{key.id} {key.submitted.isoformat()} {key.restarts}" if isinstance(key, JobKey) else key
+
+
+def _job_key(text: str) -> JobKey:
+    job_id, submitted, restarts = text.split(" ")
+    return JobKey(job_id, _time(submitted), int(restarts))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not kept in the ledger")

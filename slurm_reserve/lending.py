@@ -1,0 +1,241 @@
+"""Which idle reserved nodes are lent to which waiting borrowers, and why not. Pure.
+
+Idle means that no job of the owner, nor any other job that is no borrower, holds the node: COMPLETING, suspended and
+configuring jobs hold it too (B12).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from slurm_reserve import demand
+from slurm_reserve.fit import Fit, Room, fit
+from slurm_reserve.model import Job, Node
+from slurm_reserve.reclaim import Ground
+from slurm_reserve.view import View
+
+# A cycle attaches at most so many jobs: each costs slurmctld one call, and the next cycle is near.
+MOST_LOANS_PER_CYCLE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """One borrower that is to run on lent nodes."""
+
+    job: Job
+    reservation: str
+    nodes: frozenset[str]
+    reason: str
+
+
+@dataclass(slots=True)
+class Lending:
+    """What is lent in one plan; and, for each borrower or node that got nothing, why."""
+
+    loans: list[Loan] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)  # job id -> reason
+    withheld: dict[str, str] = field(default_factory=dict)  # node or reservation -> reason
+
+
+def net_missing(view: View, nodes: frozenset[str]) -> str:
+    """Why Slurm would not take `nodes` back by itself; "" when it would: then the owner is safe without us.
+
+    slurm.conf(5): PreemptType, PreemptMode, PriorityTier; sacctmgr(1): the Preempt list of a QOS.
+    """
+    config, partitions, lending = view.cluster.config, view.cluster.partitions, view.site.lending
+    if config.preempt_type == "preempt/qos":
+        return _qos_net_missing(view)
+    if config.preempt_type != "preempt/partition_prio":
+        return f"PreemptType is {config.preempt_type or 'not set'}: set preempt/partition_prio or preempt/qos"
+    lendable = [partitions[name] for name in lending.partitions if name in partitions]
+    for partition in lendable:
+        if not {"REQUEUE", "CANCEL"} & set(partition.preempt_mode.split(",")):
+            return f"PreemptMode of partition {partition.name} is {partition.preempt_mode}: set REQUEUE or CANCEL"
+    highest = max((partition.tier for partition in lendable), default=0)
+    for name, partition in sorted(partitions.items()):
+        if name not in lending.partitions and partition.nodes & nodes and partition.tier <= highest:
+            return f"PriorityTier of partition {name} is {partition.tier}: set it above {highest}"
+    return "" if lendable else "no lendable partition is on this cluster"
+
+
+def _qos_net_missing(view: View) -> str:
+    lendable = view.site.lending.qos
+    if not lendable:
+        return "PreemptType is preempt/qos but the site lends by partition: name the lendable QOS"
+    for name, preempts in sorted(view.cluster.qos_preempts.items()):
+        if name not in lendable and not lendable <= preempts:
+            return f"QOS {name} may not preempt {','.join(sorted(lendable - preempts))}: add it to its Preempt list"
+    return "" if view.cluster.qos_preempts else "no QOS can be read"
+
+
+def may_lend(view: View, ground: Ground) -> str:
+    """Why nothing new of this reservation may be lent now; "" when it may."""
+    if view.memory.orders.paused:
+        return "lending is paused"
+    if not view.memory.is_writable:
+        return "the ledger cannot be written"
+    if not ground.reservation.is_active:
+        return "the reservation is not active"
+    if not demand.is_lending_on(view, ground.spec):
+        return "lending is off"
+    if lacks := {"OVERLAP", "IGNORE_JOBS"} - ground.reservation.flags:
+        return f"the reservation lacks {','.join(sorted(lacks))}"
+    if missing := net_missing(view, ground.reservation.nodes):
+        return f"nothing would give the nodes back if this daemon died: {missing}"
+    if ground.is_closing:
+        return "an owner's job is about to use its nodes"
+    return ""
+
+
+def lend(view: View, grounds: Mapping[str, Ground]) -> Lending:
+    """Place waiting borrowers, in Slurm's order, first on nodes already lent, then on idle ones."""
+    lending = Lending()
+    lots = {name: lot for name, ground in grounds.items() if (lot := _lot(view, ground, lending)) is not None}
+    outside = {
+        name: view.room(node)
+        for name, node in view.cluster.nodes.items()
+        if name not in view.reserved_nodes and node.is_usable
+    }
+    running = Counter(job.id.split("_")[0] for job in view.cluster.jobs if "_" in job.id and job.holds_nodes)
+    for job in view.pending:
+        if not view.is_borrower(job) or (job.reservation and job.reservation not in view.lend_names):
+            continue
+        for task in _tasks(job, running):
+            if len(lending.loans) >= MOST_LOANS_PER_CYCLE:
+                return lending
+            if not _place(view, task, lots, outside, lending):
+                break
+    return lending
+
+
+@dataclass(slots=True)
+class _Lot:
+    """The rooms of one reservation that are still to be had, lent ones first."""
+
+    ground: Ground
+    rooms: dict[str, Room]
+    idle: set[str]
+    keep_idle: int
+
+    def fit(self, job: Job) -> Fit:
+        may_open = len(self.idle) - self.keep_idle
+        placed = fit(job, self.rooms.values(), self.ground.view.exclusive_partitions)
+        if placed and len(placed.nodes & self.idle) > may_open:
+            lent_only = [room for name, room in self.rooms.items() if name not in self.idle]
+            placed = fit(job, lent_only, self.ground.view.exclusive_partitions)
+        return placed
+
+    def take(self, placed: Fit) -> None:
+        for node, share in placed.shares.items():
+            self.rooms[node] = self.rooms[node].minus(share)
+            self.idle.discard(node)
+
+
+def _lot(view: View, ground: Ground, lending: Lending) -> _Lot | None:
+    if why := may_lend(view, ground):
+        lending.withheld[ground.spec.name] = why
+        return None
+    rooms, idle = [], set()
+    for node in view.usable(ground.reservation.nodes):
+        if why := _withheld(view, ground, node):
+            lending.withheld[node.name] = why
+            continue
+        rooms.append(view.room(node))
+        if not view.holders.get(node.name):
+            idle.add(node.name)
+    rooms.sort(key=lambda room: room.node.name in idle)
+    return _Lot(ground, {room.node.name: room for room in rooms}, idle, ground.spec.lend.keep_idle_nodes)
+
+
+def _withheld(view: View, ground: Ground, node: Node) -> str:
+    """Why a usable node of an open reservation is not lent; "" when it is."""
+    holders = view.holders.get(node.name, ())
+    if busy := [job for job in holders if not view.is_borrower(job)]:
+        return f"in use by job {busy[0].id} of {busy[0].user}"
+    if any(view.is_going(job) or job.key in ground.victims for job in holders):
+        return "being given back"
+    if node.name in ground.recalled_nodes:
+        return next(recall.reason for recall in ground.recalled if node.name in recall.nodes)
+    if "PLANNED" in node.states and any(d.verdict for d in ground.decisions):
+        return "planned by Slurm for a waiting job"
+    if foreign := _foreign(view, ground, node):
+        return f"reservation {foreign} lies over it"
+    since = view.memory.idle_since.get(node.name, view.cluster.at)
+    if view.cluster.at - since < ground.spec.lend.after_idle:
+        return "not idle for long enough"
+    return ""
+
+
+def _foreign(view: View, ground: Ground, node: Node) -> str:
+    own = {ground.spec.name, ground.spec.lend_name}
+    for name, other in view.cluster.reservations.items():
+        if name not in own and other.is_active and node.name in other.nodes:
+            return name
+    return ""
+
+
+def _tasks(job: Job, running: Mapping[str, int]) -> list[Job]:
+    """The job itself; of an array the pending tasks that its own limit still admits, each as a job."""
+    if not job.array_tasks:
+        return [job]
+    most = len(job.array_tasks)
+    if job.array_limit:
+        most = max(job.array_limit - running[job.id.split("_")[0]], 0)
+    return [replace(job, id=f"{job.id}_{task}", array_tasks=()) for task in job.array_tasks[:most]]
+
+
+def _place(view: View, job: Job, lots: Mapping[str, _Lot], outside: dict[str, Room], lending: Lending) -> bool:
+    if why := _unlendable(view, job):
+        lending.refused[job.id] = why
+        return False
+    if not job.reservation and view.cluster.at - (job.eligible or job.submitted) <= view.grace:
+        free = fit(job, outside.values(), view.exclusive_partitions)
+        if free:
+            for node, share in free.shares.items():
+                outside[node] = outside[node].minus(share)
+            lending.refused[job.id] = "can start on free unreserved nodes"
+            return True
+    why = "no reservation has nodes to lend"
+    for name, lot in lots.items():
+        if said := _too_long(view, job, lot.ground):
+            why = said
+        elif job.reservation in ("", lot.ground.spec.lend_name):
+            placed = lot.fit(job)
+            if placed:
+                lot.take(placed)
+                nodes = ",".join(sorted(placed.nodes))
+                lending.loans.append(Loan(job, name, placed.nodes, f"{nodes} of {name} idle"))
+                return True
+            why = f"{name}: {placed.why}"
+    lending.refused[job.id] = why
+    return False
+
+
+def _unlendable(view: View, job: Job) -> str:
+    """Why a borrower is not lent to, wherever there is room."""
+    if why := demand.blocked(view, job):
+        return why
+    if job.het_job:
+        return "heterogeneous jobs are not lent to"
+    if job.licenses:
+        return "holds licences, which Slurm never takes back by preemption"
+    until = view.memory.not_before.get(job.key)
+    if until is not None and view.cluster.at < until:
+        return f"did not start when last lent to; tried again at {until:%H:%M:%S}"
+    sent = view.memory.attached.get(job.key)
+    if job.reservation and sent is not None and view.cluster.at - sent.at > view.grace:
+        return "did not start where it was sent"
+    return ""
+
+
+def _too_long(view: View, job: Job, ground: Ground) -> str:
+    spec, most = ground.spec, ground.spec.lend.max_time
+    if most is not None and (job.time_limit is None or job.time_limit > most):
+        return f"{spec.name}: its time limit is longer than max_time"
+    if spec.end is not None:
+        left = spec.end - demand.lead_time(view, spec) - view.cluster.at
+        if job.time_limit is None or job.time_limit > left:
+            return f"{spec.name}: its time limit is longer than the reservation lasts"
+    return ""

@@ -1,0 +1,80 @@
+"""What is remembered between two cycles, as plain data. Pure.
+
+All of it is in the ledger on disk; losing it costs time (a loan's notice starts again, a requeued job waits Slurm's
+two minutes), never a guarantee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from slurm_reserve.model import JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A job that we sent to a reservation."""
+
+    reservation: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A victim that has been told to go."""
+
+    at: datetime
+    deadline: datetime
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """An eviction that was issued."""
+
+    at: datetime
+    cause: str
+    reservation: str = ""  # whose nodes it held
+
+
+@dataclass(frozen=True, slots=True)
+class LendOrder:
+    """A standing order about lending: on or off, until further notice or a time."""
+
+    enabled: bool
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimOrder:
+    """Nodes that were ordered back; not lent again before `until`."""
+
+    nodes: frozenset[str]  # empty: all of the reservation
+    until: datetime
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Standing orders given by hand; they persist until revoked."""
+
+    paused: bool = False
+    lend: Mapping[str, LendOrder] = field(default_factory=dict)
+    reclaim: Mapping[str, ReclaimOrder] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Everything that a cycle knows besides configuration and observation."""
+
+    made: Mapping[str, datetime] = field(default_factory=dict)  # reservations of ours and when they were made
+    attached: Mapping[JobKey, Attached] = field(default_factory=dict)
+    notices: Mapping[JobKey, Notice] = field(default_factory=dict)
+    evicted: Mapping[JobKey, Evicted] = field(default_factory=dict)
+    waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)  # owner's jobs that want nodes
+    idle_since: Mapping[str, datetime] = field(default_factory=dict)  # reserved nodes without an owner's job
+    not_before: Mapping[JobKey, datetime] = field(default_factory=dict)  # jobs that did not start where sent
+    orders: Orders = Orders()
+    is_writable: bool = True  # False: the ledger cannot be written, so nothing new is lent

@@ -1,0 +1,299 @@
+"""From an observation to an ordered list of actions, each with its reason. Pure.
+
+Invariants (DESIGN.md), checked by :mod:`slurm_reserve.invariants` before anything is done:
+
+1. With lending on, an owner's job never waits longer than with lending off plus the bound.
+2. Only borrowers are ever placed on reserved nodes or evicted by us; intruders apart.
+3. A lend reservation lies within its reservation; OVERLAP and IGNORE_JOBS on both; FLEX on neither.
+4. Closed before evicted; decided and recorded before signalled.
+5. One eviction is issued once for each (job, submit time, restart count), again only when it has not shown in time.
+6. Strangers' reservations and jobs are never changed; maintenance wins.
+7. Unreadable is not empty.
+8. Crash anywhere, start again: same end. Every prefix of a plan is safe to stop after.
+
+The order within a reservation: close, notify, evict, hand over, shrink; then corrections; loans come last of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slurm_reserve import desired, lending, reclaim
+from slurm_reserve.actions import (
+    Action,
+    AttachJob,
+    CreateReservation,
+    DeleteReservation,
+    DetachJob,
+    EndWait,
+    EvictJob,
+    Group,
+    NotifyJob,
+    UpdateReservation,
+)
+from slurm_reserve.lending import Loan
+from slurm_reserve.model import Job, JobKey, Reservation
+from slurm_reserve.reclaim import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
+from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, ReservationSpec
+from slurm_reserve.view import View
+
+RETRY_BORROWER = timedelta(minutes=1)
+RETRY_OWNER = timedelta(minutes=5)
+BACK_TO_QUEUE_WITHIN = timedelta(minutes=10)  # for how long a requeued victim is looked for, to end its wait
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, why, and what to remember."""
+
+    groups: tuple[Group, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    victims: tuple[Victim, ...] = ()
+    loans: tuple[Loan, ...] = ()
+    not_lent: Mapping[str, str] = field(default_factory=dict)  # waiting borrower -> why
+    withheld: Mapping[str, str] = field(default_factory=dict)  # node or reservation -> why it is not lent
+    unmet: Mapping[str, str] = field(default_factory=dict)  # reservation -> why it cannot be made
+    reports: Mapping[str, str] = field(default_factory=dict)  # what an admin should know
+    waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)
+    idle_since: Mapping[str, datetime] = field(default_factory=dict)
+    wake_at: datetime | None = None  # when the next step is due, sooner than the next poll
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """Every action, in the order in which it is done."""
+        return tuple(action for group in self.groups for action in group.actions)
+
+
+def make(view: View) -> Plan:
+    """Decide everything that follows from one observation."""
+    wanted = desired.decide(view)
+    grounds = _grounds(view)
+    reclaim.decide(view, grounds)
+    lent = lending.lend(view, grounds)
+    reports = dict(wanted.reports)
+    groups = []
+    for name, ground in grounds.items():
+        loans = [loan for loan in lent.loans if loan.reservation == name]
+        groups.append(Group(f"reclaim {name}", tuple(_take_back(view, ground, loans, reports))))
+    groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
+    groups.append(Group("end waits", tuple(_end_waits(view))))
+    if view.site.mode is Mode.ACTIVE:
+        for name, ground in grounds.items():
+            loans = [loan for loan in lent.loans if loan.reservation == name]
+            groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans))))
+    decisions = tuple(d for ground in grounds.values() for d in ground.decisions)
+    return Plan(
+        groups=tuple(group for group in groups if group.actions),
+        decisions=decisions,
+        victims=tuple(v for ground in grounds.values() for v in ground.victims.values()),
+        loans=tuple(lent.loans),
+        not_lent=lent.refused,
+        withheld=lent.withheld,
+        unmet=wanted.refused,
+        reports=reports,
+        waiting_since=_waiting_since(view, decisions),
+        idle_since=_idle_since(view, grounds),
+        wake_at=_wake_at(view, groups, grounds),
+    )
+
+
+def _grounds(view: View) -> dict[str, Ground]:
+    """The reservations of ours that exist, declared or not any more."""
+    found = {}
+    for spec in view.site.reservations:
+        existing = view.cluster.reservations.get(spec.name)
+        if existing is not None and (spec.name in view.memory.made or desired.NEEDED_FLAGS <= existing.flags):
+            found[spec.name] = Ground(view, spec, existing)
+    for name in view.memory.made.keys() - view.lend_names - found.keys():
+        existing = view.cluster.reservations.get(name)
+        if existing is not None and view.site.reservation(name) is None:
+            orphan = ReservationSpec(name, Owner(), existing.nodes, find=Find.NAME)
+            found[name] = Ground(view, orphan, existing)
+    return found
+
+
+def _take_back(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str]) -> Iterator[Action]:
+    yield from _close(view, ground, loans, reports)
+    yield from _evict(view, ground)
+    yield from _hand_over(view, ground)
+    if not loans:
+        yield from _shrink(view, ground)
+
+
+def _close(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str]) -> Iterator[Action]:
+    """Nothing may wait in the lend reservation but what is lent to now; nobody may run in it but borrowers."""
+    name, kept = ground.spec.lend_name, {loan.job.key for loan in loans}
+    for job in view.referrers.get(name, ()):
+        on_its_nodes = bool(job.nodes & ground.reservation.nodes)
+        if job.is_pending and job.key not in kept:
+            yield DetachJob(job.key, name, _why_detached(view, ground, job), _retry_at(view, job, RETRY_BORROWER))
+        elif job.holds_nodes and not job.is_completing and not on_its_nodes:
+            yield DetachJob(job.key, name, "runs elsewhere, and would keep the lend reservation from going")
+        elif job.holds_nodes and not view.is_borrower(job) and not view.is_going(job):
+            if view.is_owners(ground.spec, job):
+                yield AttachJob(job.key, ground.spec.name, "the owner's own job, in the lend reservation")
+                continue
+            reports[f"job {job.id}"] = f"{job.user} ran an ordinary job in {name}; it is put out"
+            why = f"no borrower, but in {name}"
+            spec = ground.spec
+            yield EvictJob(job.key, spec.name, job.nodes, "intruder", why, requeue=job.batch, is_intruder=True)
+
+
+def _why_detached(view: View, ground: Ground, job: Job) -> str:
+    if not view.is_borrower(job):
+        return "it is no borrower"
+    return "an owner's job comes first" if ground.is_closing else "it did not start, or does not fit any more"
+
+
+def _retry_at(view: View, job: Job, after: timedelta) -> datetime | None:
+    """Sent by us and not started: not sent again at once."""
+    sent = view.memory.attached.get(job.key)
+    return view.cluster.at + after if sent is not None and view.cluster.at - sent.at > view.grace else None
+
+
+def _evict(view: View, ground: Ground) -> Iterator[Action]:
+    """Notice first, where there is one; the eviction when its deadline has come."""
+    policy, now = ground.spec.reclaim, view.cluster.at
+    for victim in ground.victims.values():
+        job, told = victim.job, view.memory.notices.get(victim.job.key)
+        if victim.by_slurm:
+            continue
+        if policy.notice and told is None:
+            yield NotifyJob(job.key, policy.signal, now + policy.notice, job.nodes, victim.cause, victim.reason)
+        elif told is None or now >= told.deadline:
+            requeue = job.batch and policy.evict is EvictHow.REQUEUE
+            yield EvictJob(job.key, ground.spec.name, job.nodes, victim.cause, victim.reason, requeue)
+
+
+def _hand_over(view: View, ground: Ground) -> Iterator[Action]:
+    """Attach the owner's jobs that the reservation is about to run; detach those it is not."""
+    spec, now = ground.spec, view.cluster.at
+    for decision in ground.decisions:
+        job = decision.job
+        ours = view.memory.attached.get(job.key)
+        if decision.names_it:
+            stuck = ours is not None and now - ours.at > 2 * view.grace + spec.reclaim.notice and not ground.borrowers()
+            if ours is not None and ours.reservation == spec.name and (decision.verdict not in CLOSING or stuck):
+                yield DetachJob(job.key, spec.name, decision.why, _retry_at(view, job, RETRY_OWNER))
+        elif _is_to_attach(view, ground, decision):
+            yield AttachJob(job.key, spec.name, decision.why)
+
+
+def _is_to_attach(view: View, ground: Ground, decision: Decision) -> bool:
+    """Not while a notice runs: Slurm's own preemption would cut it short for a job that is in the reservation."""
+    until = view.memory.not_before.get(decision.job.key)
+    if decision.verdict not in CLOSING or (until is not None and view.cluster.at < until):
+        return False
+    since = view.memory.waiting_since.get(decision.job.key)
+    waited = since is not None and view.cluster.at - since >= view.grace
+    if (ground.spec.find is Find.MAGNETIC or decision.verdict is Verdict.UNPROVEN) and not waited:
+        return False
+    if not ground.spec.reclaim.notice or ground.spec.reclaim.evict_by is EvictBy.SLURM:
+        return True
+    victims = [v for v in ground.victims.values() if v.job.nodes & decision.nodes]
+    told = [view.memory.notices.get(victim.job.key) for victim in victims]
+    return all(notice is not None and view.cluster.at >= notice.deadline for notice in told)
+
+
+def _shrink(view: View, ground: Ground) -> Iterator[Action]:
+    """The lend reservation keeps just the nodes on which a loan goes on."""
+    lend = view.cluster.reservations.get(ground.spec.lend_name)
+    if lend is None:
+        return
+    leaving = {v.job.key for v in ground.victims.values() if not v.by_slurm and _is_due(view, ground, v)}
+    stay = [job for key, job in ground.borrowers().items() if key not in leaving]
+    kept = frozenset(node for job in stay for node in job.nodes) & ground.reservation.nodes
+    if not kept:
+        yield DeleteReservation(lend.name, "nothing of it is lent any more")
+    elif kept != lend.nodes:
+        yield UpdateReservation(lend.name, "only loans that go on", nodes=kept)
+
+
+def _is_due(view: View, ground: Ground, victim: Victim) -> bool:
+    told = view.memory.notices.get(victim.job.key)
+    return not ground.spec.reclaim.notice or (told is not None and view.cluster.at >= told.deadline)
+
+
+def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
+    """Lay the lend reservation over the nodes of all loans, then send the new borrowers to it."""
+    if not loans:
+        return
+    reservation, name = ground.reservation, ground.spec.lend_name
+    running = [job for key, job in ground.borrowers().items() if key not in ground.victims]
+    nodes = frozenset(node for job in running for node in job.nodes) & reservation.nodes
+    nodes |= frozenset(node for loan in loans for node in loan.nodes)
+    referrers = view.referrers.get(name, ())
+    users = frozenset({loan.job.user for loan in loans} | {job.user for job in referrers})
+    lend = view.cluster.reservations.get(name)
+    partitions = view.site.lending.partitions if not view.site.lending.qos else frozenset()
+    if lend is None:
+        yield CreateReservation(
+            name, nodes, None, reservation.end, desired.FLAGS, "idle nodes to lend", users,
+            allowed_partitions=partitions,
+        )  # fmt: skip
+    elif change := _grow(lend, reservation, nodes, users):
+        yield change
+    for loan in loans:
+        if loan.job.reservation != name:
+            yield AttachJob(loan.job.key, name, loan.reason)
+
+
+def _grow(
+    lend: Reservation, reservation: Reservation, nodes: frozenset[str], users: frozenset[str]
+) -> UpdateReservation | None:
+    end = reservation.end if abs(lend.end - reservation.end) > timedelta(minutes=1) else None
+    change = UpdateReservation(
+        lend.name,
+        "idle nodes to lend",
+        nodes=nodes if nodes != lend.nodes else None,
+        end=end,
+        users=users if users != lend.users else None,
+    )
+    return change if change != UpdateReservation(lend.name, change.reason) else None
+
+
+def _end_waits(view: View) -> Iterator[Action]:
+    """Requeued victims come back without Slurm's two minutes; written while COMPLETING it would be overwritten."""
+    issued = {(key.id, key.restarts + 1): evicted for key, evicted in view.memory.evicted.items()}
+    for job in view.pending:
+        evicted = issued.get((job.id, job.restarts))
+        if evicted is None or job.reason != "BeginTime" or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
+            continue
+        spec = view.site.reservation(evicted.reservation)
+        at = evicted.at + (spec.reclaim.back_off if spec else timedelta(0))
+        yield EndWait(job.key, at if at > view.cluster.at else None, f"evicted for {evicted.cause}; may run again")
+
+
+def _waiting_since(view: View, decisions: tuple[Decision, ...]) -> dict[JobKey, datetime]:
+    """Since when each owner's job has had a verdict on which Slurm, or Slurm's preemption, should act by itself."""
+    by_slurm = {s.name for s in view.site.reservations if s.reclaim.evict_by is EvictBy.SLURM}
+    waits = {}
+    for decision in decisions:
+        left_to_slurm = decision.verdict is Verdict.EVICT and decision.reservation in by_slurm
+        if decision.verdict in TRUSTED | {Verdict.OVERDUE} or left_to_slurm:
+            waits[decision.job.key] = view.memory.waiting_since.get(decision.job.key, view.cluster.at)
+    return waits
+
+
+def _idle_since(view: View, grounds: Mapping[str, Ground]) -> dict[str, datetime]:
+    """Since when each reserved node has had no job but borrowers' (B12, B34)."""
+    reserved = frozenset().union(*(ground.reservation.nodes for ground in grounds.values()))
+    idle = (n for n in reserved if all(view.is_borrower(job) for job in view.holders.get(n, ())))
+    return {node: view.memory.idle_since.get(node, view.cluster.at) for node in idle}
+
+
+def _wake_at(view: View, groups: list[Group], grounds: Mapping[str, Ground]) -> datetime | None:
+    """When a deadline falls, or at once where something was set going whose end is awaited."""
+    now = view.cluster.at
+    due = [
+        view.memory.notices[key].deadline for g in grounds.values() for key in g.victims if key in view.memory.notices
+    ]
+    due += [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
+    soon = any(isinstance(a, EvictJob | CreateReservation) for group in groups for a in group.actions)
+    restless = any(d.verdict is Verdict.ARRIVING for g in grounds.values() for d in g.decisions)
+    awaited = any(view.is_going(job) for g in grounds.values() for job in g.going().values())
+    if soon or restless or awaited:
+        due.append(now)
+    return min((at for at in due if at >= now), default=None)

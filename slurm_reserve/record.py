@@ -1,0 +1,123 @@
+"""Step 6: what was decided and done goes to the journal, the log and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from slurm_reserve import words
+from slurm_reserve.actions import Action, EvictJob, NotifyJob
+from slurm_reserve.execute import Outcome, Status
+from slurm_reserve.journal import Entry, Journal, as_json
+from slurm_reserve.ledger import Ledger
+from slurm_reserve.model import Job, JobKey
+from slurm_reserve.plan import Plan
+from slurm_reserve.view import View
+
+Log = Callable[..., Any]  # log(sentence, **structured values)
+
+
+class Recorder:
+    """Remembers what was reported, so that what stays the same is said once."""
+
+    def __init__(self, journal: Journal | None, ledger: Ledger, log: Log) -> None:
+        self._journal, self._ledger, self._log = journal, ledger, log
+        self._said: dict[str, str] = {}
+
+    def decided(self, view: View, plan: Plan) -> None:
+        """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13)."""
+        jobs = _by_key(view)
+        entries = [self._decision(view, action, jobs) for action in plan.actions]
+        entries += self._idle(view, plan)
+        self._write(entries)
+        self._report(plan)
+
+    def done(self, view: View, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes, one sentence to the log, and the clocks that the next cycle needs."""
+        jobs = _by_key(view)
+        at = view.cluster.at
+        self._write(
+            [
+                Entry(
+                    at,
+                    "outcome",
+                    f"{words.describe(o.action, jobs)}: {o.status}" + (f" ({o.text})" if o.text else ""),
+                    job=_job_of(o.action),
+                    data=as_json(status=o.status, seconds=round(o.seconds, 4)),
+                )
+                for o in outcomes
+            ]
+        )
+        self._remember(view, plan)
+        if outcomes:
+            self._log(_sentence(outcomes, jobs), actions=len(outcomes), refused=_count(outcomes, Status.REFUSED))
+
+    def _decision(self, view: View, action: Action, jobs: dict[JobKey, Job]) -> Entry:
+        text = f"{words.describe(action, jobs)}: {action.reason}"
+        data = as_json(action=type(action).__name__, **{f: getattr(action, f) for f in action.__slots__})
+        name = str(getattr(action, "reservation", "") or getattr(action, "name", ""))
+        return Entry(view.cluster.at, "decision", text, name, _job_of(action), data)
+
+    def _idle(self, view: View, plan: Plan) -> list[Entry]:
+        fresh = sorted(plan.idle_since.keys() - view.memory.idle_since.keys())
+        entries = []
+        for name in fresh:
+            node = view.cluster.nodes.get(name)
+            states = "+".join(sorted(node.states)) if node else "unknown"
+            loans = [job.id for job in view.holders.get(name, ())]
+            text = f"{name} is idle of its owner: no owner's job holds it; node {states}"
+            text += f", borrowers {','.join(loans)}" if loans else ""
+            entries.append(
+                Entry(view.cluster.at, "idle", text, data=as_json(node=name, states=states, borrowers=loans))
+            )
+        return entries
+
+    def _report(self, plan: Plan) -> None:
+        """Refusals and reports, each once until it changes."""
+        now = {**{f"reservation {k} cannot be met": v for k, v in plan.unmet.items()}, **plan.reports}
+        for subject, text in now.items():
+            if self._said.get(subject) != text:
+                self._log(f"{subject}: {text}")
+        self._said = dict(now)
+
+    def _remember(self, view: View, plan: Plan) -> None:
+        ledger = self._ledger
+        ledger.replace("waiting_since", plan.waiting_since)
+        ledger.replace("idle_since", plan.idle_since)
+        ledger.keep_only(frozenset(job.id for job in view.cluster.jobs))
+        going = {victim.job.key for victim in plan.victims}
+        for key in view.memory.notices.keys() - going:
+            ledger.drop("notices", key)
+
+    def _write(self, entries: list[Entry]) -> None:
+        """To the journal; where that fails, to the log, and nothing new is lent until it works again."""
+        if not entries:
+            return
+        if self._journal is not None and self._journal.write(*entries):
+            return
+        self._ledger.is_writable = self._journal is None
+        for entry in entries:
+            self._log(entry.text, kind=entry.kind)
+
+
+def _sentence(outcomes: Sequence[Outcome], jobs: dict[JobKey, Job]) -> str:
+    parts = []
+    for outcome in outcomes:
+        action = outcome.action
+        why = f" for {action.cause}" if isinstance(action, EvictJob | NotifyJob) else ""
+        result = "" if outcome.status is Status.DONE else f" ({outcome.status}: {words.printable(outcome.text)})"
+        parts.append(words.describe(action, jobs) + why + result)
+    return "; ".join(parts)
+
+
+def _count(outcomes: Sequence[Outcome], status: Status) -> int:
+    return sum(outcome.status is status for outcome in outcomes)
+
+
+def _job_of(action: Action) -> str:
+    key = getattr(action, "job", None)
+    return key.id if isinstance(key, JobKey) else ""
+
+
+def _by_key(view: View) -> dict[JobKey, Job]:
+    return {job.key: job for job in view.cluster.jobs}

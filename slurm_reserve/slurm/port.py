@@ -1,0 +1,79 @@
+"""The contract between this package and Slurm. Every adapter, and the fake used in tests, keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from slurm_reserve.actions import CreateReservation, UpdateReservation
+from slurm_reserve.errors import ReserveError
+from slurm_reserve.model import Cluster, Job, JobKey
+
+
+class SlurmError(ReserveError):
+    """Slurm could not be used; nothing is known about what it holds."""
+
+
+class SlurmUnavailableError(SlurmError):
+    """No answer: slurmctld is down, hung, or cannot be reached within the time-out (B11)."""
+
+
+class SlurmUnreadableError(SlurmError):
+    """An answer came that cannot be understood. Unreadable is not empty."""
+
+
+class SlurmRefusedError(SlurmError):
+    """Slurm understood and said no; `code` is Slurm's own text."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code or message
+
+
+class Slurm(Protocol):
+    """What is asked of a cluster.
+
+    Reading either returns the whole truth of one moment or raises SlurmUnavailableError or SlurmUnreadableError.
+    Changing returns when slurmctld has answered; a return means "accepted", not "has happened": read again.
+    Changing raises SlurmRefusedError when slurmctld said no, SlurmUnavailableError when it cannot be known.
+    """
+
+    def observe(self, groups: Sequence[str] = ()) -> Cluster:
+        """Read reservations, nodes, partitions and every job that is not over; `groups` are resolved to members."""
+        ...
+
+    def read_job(self, job_id: str) -> Job | None:
+        """Read one job, fresh; None when Slurm no longer knows it."""
+        ...
+
+    def create_reservation(self, what: CreateReservation) -> None:
+        """Create; raises SlurmRefusedError when any of it is refused. Optional keys the release lacks are left out."""
+        ...
+
+    def update_reservation(self, what: UpdateReservation) -> None:
+        """Change a reservation."""
+        ...
+
+    def delete_reservation(self, name: str) -> None:
+        """Delete a reservation; refused while jobs refer to it."""
+        ...
+
+    def set_job_reservation(self, job: JobKey, reservation: str) -> None:
+        """Attach a job to a reservation, or detach it with ""."""
+        ...
+
+    def set_job_start(self, job: JobKey, at: str) -> None:
+        """Set a pending job's earliest start, in Slurm's words ("now", "now+30", an ISO time in UTC)."""
+        ...
+
+    def signal_job(self, job: JobKey, signal: str) -> None:
+        """Signal the job's steps and its batch shell with its children."""
+        ...
+
+    def requeue_job(self, job: JobKey) -> None:
+        """`scontrol requeue incomplete`; raises SlurmRefusedError when the job cannot be requeued."""
+        ...
+
+    def cancel_job(self, job: JobKey) -> None:
+        """End a job for good."""
+        ...

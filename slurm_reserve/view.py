@@ -1,0 +1,130 @@
+"""One observation seen with the site's eyes: who is a borrower, who is an owner, what room is where. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from slurm_reserve.fit import Room
+from slurm_reserve.memory import Memory
+from slurm_reserve.model import Cluster, Job, JobKey, Node
+from slurm_reserve.site import ReservationSpec, Site
+
+# An eviction that has not shown after so long is issued again: slurmctld may have forgotten it in a crash.
+EVICTION_SHOWS_WITHIN = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class View:
+    """What every decision looks at."""
+
+    site: Site
+    cluster: Cluster
+    memory: Memory
+
+    @cached_property
+    def holders(self) -> Mapping[str, tuple[Job, ...]]:
+        """The jobs that hold each node, however they got there."""
+        found: dict[str, list[Job]] = defaultdict(list)
+        for job in self.cluster.jobs:
+            for node in job.nodes:
+                found[node].append(job)
+        return {node: tuple(jobs) for node, jobs in found.items()}
+
+    @cached_property
+    def referrers(self) -> Mapping[str, tuple[Job, ...]]:
+        """The jobs, in any state and anywhere, that carry each reservation's name."""
+        found: dict[str, list[Job]] = defaultdict(list)
+        for job in self.cluster.jobs:
+            if job.reservation:
+                found[job.reservation].append(job)
+        return {name: tuple(jobs) for name, jobs in found.items()}
+
+    @cached_property
+    def pending(self) -> tuple[Job, ...]:
+        """Waiting jobs in the order in which Slurm considers them."""
+        waiting = [job for job in self.cluster.jobs if job.is_pending]
+        return tuple(sorted(waiting, key=lambda job: (-job.priority, job.submitted, job.job_id, job.id)))
+
+    @cached_property
+    def lend_names(self) -> frozenset[str]:
+        """Names of lend reservations, of declared reservations and of those we made."""
+        declared = {spec.lend_name for spec in self.site.reservations}
+        return frozenset(declared | {name for name in self.memory.made if name.endswith(".lend")})
+
+    @cached_property
+    def reserved_nodes(self) -> frozenset[str]:
+        """Nodes of every reservation that is active now."""
+        active = (r.nodes for r in self.cluster.reservations.values() if r.is_active)
+        return frozenset().union(*active)
+
+    @cached_property
+    def exclusive_partitions(self) -> frozenset[str]:
+        """Partitions whose jobs take whole nodes."""
+        return frozenset(name for name, p in self.cluster.partitions.items() if p.exclusive)
+
+    @cached_property
+    def grace(self) -> timedelta:
+        """Two scheduling passes: how long our proof is believed against what Slurm does."""
+        return 2 * self.site.daemon.scheduling_pass
+
+    def is_borrower(self, job: Job) -> bool:
+        """Asked to be run on terms that let it be evicted: all its partitions, or its QOS, are lendable."""
+        lending = self.site.lending
+        by_partition = bool(job.partitions) and lending.partitions.issuperset(job.partitions)
+        return by_partition or job.qos in lending.qos
+
+    def is_owners(self, spec: ReservationSpec, job: Job) -> bool:
+        """Belongs to the reservation's owner and is no borrower (B41); every list that is given must hold."""
+        owner = spec.owner
+        if self.is_borrower(job):
+            return False
+        if owner.users and job.user not in owner.users:
+            return False
+        if owner.accounts and job.account not in owner.accounts:
+            return False
+        members = frozenset().union(*(self.cluster.groups.get(g, frozenset()) for g in owner.groups))
+        return not owner.groups or job.user in members
+
+    def is_going(self, job: Job) -> bool:
+        """Over, or evicted by us a moment ago: its room is as good as free, and it is nobody's victim."""
+        evicted = self.memory.evicted.get(job.key)
+        issued = evicted is not None and self.cluster.at - evicted.at < EVICTION_SHOWS_WITHIN
+        return job.is_completing or issued
+
+    def usable(self, names: Iterable[str]) -> list[Node]:
+        """Those of the named nodes on which Slurm would start a job, in the order of their names."""
+        known = (self.cluster.nodes.get(name) for name in sorted(names))
+        return [node for node in known if node is not None and node.is_usable]
+
+    def room(self, node: Node, gone: Mapping[JobKey, Job] | None = None) -> Room:
+        """The room on a node once the jobs `gone` have left it.
+
+        How a job's CPUs are spread over several nodes is not printed: a job on several nodes gives its share back
+        only where nobody else stays.
+        """
+        gone = gone or {}
+        holders = self.holders.get(node.name, ())
+        stay = [job for job in holders if job.key not in gone]
+        if not stay and holders:
+            return Room.whole(node)
+        room = Room.left(node)
+        for job in holders:
+            if job.key in gone and len(job.nodes) == 1:
+                room = _give_back(room, job)
+        return room
+
+
+def _give_back(room: Room, job: Job) -> Room:
+    shape = job.shape
+    memory = shape.memory_per_node or shape.memory_per_cpu * shape.cpus
+    per_task = {name: n * shape.tasks for name, n in shape.gres_per_task.items()}
+    gres = {
+        name: count + shape.gres_per_node.get(name, 0) + shape.gres_per_job.get(name, 0) + per_task.get(name, 0)
+        for name, count in room.gres.items()
+    }
+    cpus = min(room.cpus + shape.cpus, room.node.cpus)
+    return Room(room.node, cpus, min(room.memory + memory, room.node.memory), gres, room.is_empty)
