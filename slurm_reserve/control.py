@@ -6,6 +6,7 @@ user may give orders. Without a daemon the same orders are written to the ledger
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -42,7 +43,7 @@ def apply(ledger: Ledger, order: dict[str, Any]) -> str:
             ledger.put("orders", f"reclaim {name}", {"nodes": nodes, "until": until, "by": by})
             return f"{','.join(nodes) or 'all nodes'} of {name} come back and are not lent before {until}"
         case {"do": "wake"}:
-            return "woken"
+            return "the daemon reads its configuration again and looks at once"
     raise OrderError(f"not an order: {str(order)[:200]}")
 
 
@@ -77,22 +78,25 @@ class ControlSocket:
         """For select."""
         return self._socket.fileno()
 
-    def answer(self, ledger: Ledger) -> None:
-        """Take one request and answer it; what is wrong with it goes into the answer."""
+    def answer(self, ledger: Ledger) -> str:
+        """Take one request and answer it; returns what was ordered, "" when nothing was.
+
+        What is wrong with a request goes into the answer.
+        """
         try:
             connection, _ = self._socket.accept()
         except OSError:
-            return
+            return ""
         with connection:
             connection.settimeout(1.0)
             try:
-                reply = {"ok": True, "text": apply(ledger, _request(connection))}
+                order = _request(connection)
+                reply = {"ok": True, "text": apply(ledger, order)}
             except (ReserveError, OSError, ValueError) as error:
-                reply = {"ok": False, "text": str(error)}
-            try:
+                order, reply = {}, {"ok": False, "text": str(error)}
+            with contextlib.suppress(OSError):  # the asker may be gone; the order stands
                 connection.sendall(json.dumps(reply).encode() + b"\n")
-            except OSError:
-                return  # the asker is gone; the order stands
+        return str(order.get("do", ""))
 
     def close(self) -> None:
         """Let go and leave no file."""

@@ -151,7 +151,7 @@ class Daemon:
         if waker in ready:
             os.read(waker, 512)
         if door.fileno() in ready:
-            door.answer(self.ledger)
+            self._reload |= door.answer(self.ledger) == "wake"
 
 
 def _notify(state: str) -> None:

@@ -74,9 +74,11 @@ def make(view: View) -> Plan:
     lent = lending.lend(view, grounds)
     reports = dict(wanted.reports)
     groups = []
+    leaving: set[JobKey] = set()  # a job that holds nodes of two reservations is evicted once
     for name, ground in grounds.items():
         loans = [loan for loan in lent.loans if loan.reservation == name]
-        groups.append(Group(f"reclaim {name}", tuple(_take_back(view, ground, loans, reports))))
+        taken_back = [a for a in _take_back(view, ground, loans, reports) if not _is_repeated(a, leaving)]
+        groups.append(Group(f"reclaim {name}", tuple(taken_back)))
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     groups.append(Group("end waits", tuple(_end_waits(view))))
     if view.site.mode is Mode.ACTIVE:
@@ -112,6 +114,14 @@ def _grounds(view: View) -> dict[str, Ground]:
             orphan = ReservationSpec(name, Owner(), existing.nodes, find=Find.NAME)
             found[name] = Ground(view, orphan, existing)
     return found
+
+
+def _is_repeated(action: Action, leaving: set[JobKey]) -> bool:
+    if not isinstance(action, NotifyJob | EvictJob):
+        return False
+    repeated = action.job in leaving
+    leaving.add(action.job)
+    return repeated
 
 
 def _take_back(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str]) -> Iterator[Action]:
