@@ -36,8 +36,9 @@ class JobBuilder:
         )  # fmt: skip
 
     def but(self, **changes: Any) -> JobBuilder:
-        self.job = replace(self.job, **changes)
-        return self
+        other = JobBuilder(self.job.id)
+        other.job = replace(self.job, **changes)
+        return other
 
     def of(self, user: str) -> JobBuilder:
         return self.but(user=user)

@@ -1,0 +1,174 @@
+"""A Slurm in memory that behaves, and refuses, like the real one where lending depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from slurm_reserve.actions import CreateReservation, UpdateReservation
+from slurm_reserve.fit import Room, fit
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation
+from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
+
+from tests.builders import NOW, JobBuilder, cluster
+
+
+class FakeSlurm:
+    """Keeps the contract of :class:`slurm_reserve.slurm.port.Slurm`. Nothing happens before :meth:`tick`."""
+
+    def __init__(self, of_nodes: Iterable[Node], *parts: Reservation | JobBuilder) -> None:
+        self.nodes = list(of_nodes)
+        self.now = NOW
+        self.reservations = {part.name: part for part in parts if isinstance(part, Reservation)}
+        self.jobs = {part.job.id: part.job for part in parts if isinstance(part, JobBuilder)}
+        self.is_reachable = True
+        self.calls: list[str] = []
+
+    def submit(self, built: JobBuilder) -> str:
+        """A user submits; nothing is known about why it waits until the next pass."""
+        submitted = replace(built.job, submitted=self.now, eligible=self.now, reason="None")
+        self.jobs[submitted.id] = submitted
+        return submitted.id
+
+    def finish(self, job_id: str) -> None:
+        """A job ends by itself."""
+        self.jobs[job_id] = replace(self.jobs[job_id], state="COMPLETING", batch=False)
+
+    # Reading
+
+    def observe(self, groups: Sequence[str] = ()) -> Cluster:
+        self._reach("observe")
+        jobs = [_built(job) for job in self.jobs.values()]
+        active = [replace(r, is_active=r.start <= self.now < r.end) for r in self.reservations.values()]
+        return cluster(self.nodes, *active, *jobs, at=self.now)
+
+    def read_job(self, job_id: str) -> Job | None:
+        self._reach("read_job")
+        return self.jobs.get(job_id)
+
+    # Changing
+
+    def create_reservation(self, what: CreateReservation) -> None:
+        self._reach(f"create {what.name}")
+        if what.name in self.reservations:
+            raise SlurmRefusedError("Reservation name already used")
+        if not what.nodes or what.nodes - {node.name for node in self.nodes}:
+            raise SlurmRefusedError("Invalid node name specified")
+        flags = what.flags | {"SPEC_NODES"}
+        self.reservations[what.name] = Reservation(
+            what.name, what.nodes, what.start or self.now, what.end, flags, what.users, what.accounts
+        )
+
+    def update_reservation(self, what: UpdateReservation) -> None:
+        self._reach(f"update {what.name}")
+        old = self._reservation(what.name)
+        self.reservations[what.name] = replace(
+            old,
+            nodes=what.nodes or old.nodes,
+            end=what.end or old.end,
+            flags=(old.flags | what.add_flags) - what.drop_flags,
+            users=old.users if what.users is None else what.users,
+        )
+
+    def delete_reservation(self, name: str) -> None:
+        self._reach(f"delete {name}")
+        self._reservation(name)
+        if any(job.reservation == name for job in self.jobs.values()):
+            raise SlurmRefusedError("Requested reservation is in use")
+        del self.reservations[name]
+
+    def set_job_reservation(self, job: JobKey, reservation: str) -> None:
+        self._reach(f"attach {job.id} {reservation}" if reservation else f"detach {job.id}")
+        known = self._job(job)
+        if reservation:
+            wanted = self._reservation(reservation)
+            if wanted.users and known.user not in wanted.users:
+                raise SlurmRefusedError("Access denied to requested reservation")
+        self.jobs[job.id] = replace(known, reservation=reservation)
+
+    def set_job_start(self, job: JobKey, at: str) -> None:
+        self._reach(f"start {job.id} {at}")
+        known = self._job(job)
+        if known.state == "PENDING":
+            self.jobs[job.id] = replace(known, eligible=self.now, reason="None")
+
+    def signal_job(self, job: JobKey, signal: str) -> None:
+        self._reach(f"signal {job.id} {signal}")
+        self._job(job)
+
+    def requeue_job(self, job: JobKey) -> None:
+        self._reach(f"requeue {job.id}")
+        known = self._job(job)
+        if not known.batch:
+            raise SlurmRefusedError("Only batch jobs are accepted or processed")
+        if known.state == "RUNNING":
+            self.jobs[job.id] = replace(known, state="COMPLETING", restarts=known.restarts + 1)
+
+    def cancel_job(self, job: JobKey) -> None:
+        self._reach(f"cancel {job.id}")
+        known = self._job(job)
+        self.jobs[job.id] = replace(known, state="COMPLETING", batch=False)
+
+    # What slurmctld does by itself
+
+    def tick(self, seconds: float = 1) -> None:
+        """Time passes: completing jobs leave their nodes, then a scheduling pass."""
+        self.now += timedelta(seconds=seconds)
+        for job in list(self.jobs.values()):
+            if job.state == "COMPLETING":
+                self._leave(job)
+        order = sorted(self.jobs.values(), key=lambda j: (not j.reservation, "main" not in j.partitions, -j.priority))
+        for job in order:
+            if job.state == "PENDING" and (job.eligible or self.now) <= self.now:
+                self._try_to_start(job)
+
+    def _leave(self, job: Job) -> None:
+        if not job.batch:
+            del self.jobs[job.id]
+            return
+        later = self.now + timedelta(seconds=120)
+        self.jobs[job.id] = replace(
+            job,
+            state="PENDING",
+            nodes=frozenset(),
+            reason="BeginTime",
+            submitted=self.now,
+            eligible=later,
+            started=None,
+        )
+
+    def _try_to_start(self, job: Job) -> None:
+        seen = cluster(self.nodes, *(_built(j) for j in self.jobs.values()))
+        busy = {name for j in self.jobs.values() if j.state == "COMPLETING" for name in j.nodes}
+        mine = self.reservations.get(job.reservation)
+        reserved = frozenset().union(*(r.nodes for r in self.reservations.values()))
+        open_to_it = mine.nodes if mine else frozenset(seen.nodes) - reserved
+        rooms = [Room.left(node) for name, node in seen.nodes.items() if name in open_to_it - busy and node.is_usable]
+        placed = fit(job, rooms)
+        if placed:
+            self.jobs[job.id] = replace(job, state="RUNNING", nodes=placed.nodes, started=self.now, reason="None")
+        else:
+            self.jobs[job.id] = replace(job, reason="Resources")
+
+    def _reach(self, call: str) -> None:
+        if not self.is_reachable:
+            raise SlurmUnavailableError("Unable to contact slurm controller (connect failure)")
+        if call not in ("observe", "read_job"):
+            self.calls.append(call)
+
+    def _job(self, key: JobKey) -> Job:
+        if key.id not in self.jobs:
+            raise SlurmRefusedError("Invalid job id specified")
+        return self.jobs[key.id]
+
+    def _reservation(self, name: str) -> Reservation:
+        if name not in self.reservations:
+            raise SlurmRefusedError("Requested reservation is invalid")
+        return self.reservations[name]
+
+
+def _built(job: Job) -> JobBuilder:
+    built = JobBuilder(job.id)
+    built.job = job
+    return built

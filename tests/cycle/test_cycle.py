@@ -1,0 +1,220 @@
+"""Whole cycles on a Slurm in memory: the story, what happens when Slurm is unreadable, and crashes at every step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slurm_reserve import cycle, plan
+from slurm_reserve.actions import EvictJob, NotifyJob
+from slurm_reserve.cycle import UnsoundPlanError
+from slurm_reserve.journal import Journal
+from slurm_reserve.ledger import Ledger
+from slurm_reserve.plan import Plan
+from slurm_reserve.record import Recorder
+from slurm_reserve.site import Site
+from slurm_reserve.slurm.port import SlurmUnavailableError
+from slurm_reserve.view import View
+
+from tests.builders import job, nodes, site, spec
+from tests.cycle.fake_slurm import FakeSlurm
+
+
+class CrashError(Exception):
+    """The daemon is killed."""
+
+
+class Mortal(FakeSlurm):
+    """Kills the daemon just before its change number `lives`."""
+
+    lives: int | None = None
+
+    def _reach(self, call: str) -> None:
+        super()._reach(call)
+        if call not in ("observe", "read_job") and self.lives is not None:
+            if self.lives == 0:
+                self.lives = None
+                self.calls.pop()
+                raise CrashError(call)
+            self.lives -= 1
+
+
+class Rig:
+    """A daemon's parts on a fake cluster, to be killed and started again."""
+
+    def __init__(self, folder: Path, of_site: Site, slurm: FakeSlurm) -> None:
+        self.folder, self.site, self.slurm = folder, of_site, slurm
+        self.said: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        self.ledger = Ledger(self.folder / "ledger.db")
+        self.journal = Journal(self.folder / "journal.db")
+        self.recorder = Recorder(self.journal, self.ledger, self._log)
+
+    def _log(self, sentence: str, **_: Any) -> None:
+        self.said.append(sentence)
+
+    def cycle(self) -> cycle.Result:
+        return cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, lambda: self.slurm.now)
+
+    def go_on(self, cycles: int = 12, seconds: float = 1) -> None:
+        for _ in range(cycles):
+            try:
+                self.cycle()
+            except CrashError:
+                self.start()
+            self.slurm.tick(seconds)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    busy = job("90").of("carol").whole_nodes(2).on("n3", "n4")
+    return Rig(tmp_path, site(spec("physics", "n1")), Mortal(nodes("n1", "n3", "n4"), busy))
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Rig:
+    """With two reserved nodes."""
+    busy = job("90").of("carol").whole_nodes(2).on("n3", "n4")
+    return Rig(tmp_path, site(spec("physics", "n1", "n2")), Mortal(nodes("n1", "n2", "n3", "n4"), busy))
+
+
+BORROWER = job("7").borrower().whole_nodes(1)
+SECOND = job("8").borrower().whole_nodes(1)
+OWNERS = job("9").of("alice").whole_nodes(1)
+
+
+def test_idle_nodes_are_lent_and_given_back(wide: Rig) -> None:
+    rig = wide
+    rig.slurm.submit(BORROWER.whole_nodes(2))
+    rig.go_on()
+    assert rig.slurm.jobs["7"].nodes == {"n1", "n2"}
+    rig.slurm.submit(OWNERS)
+    rig.go_on()
+    assert rig.slurm.jobs["9"].state == "RUNNING"
+    assert rig.slurm.jobs["7"].state == "PENDING"
+    assert rig.slurm.jobs["7"].restarts == 1
+    assert rig.slurm.jobs["7"].reason != "BeginTime"
+
+
+def test_a_quiet_cluster_is_left_alone(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    before = list(rig.slurm.calls)
+    rig.go_on()
+    assert rig.slurm.calls == before
+
+
+def test_an_unreadable_cluster_is_no_empty_one(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    before = list(rig.slurm.calls)
+    rig.slurm.is_reachable = False
+    with pytest.raises(SlurmUnavailableError):
+        rig.cycle()
+    assert rig.slurm.calls == before
+
+
+def test_a_decision_is_written_down_before_it_is_carried_out(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    assert isinstance(rig.slurm, Mortal)
+    rig.slurm.lives = 0
+    with pytest.raises(CrashError):
+        rig.cycle()
+    texts = [entry.text for _, entry in rig.journal.entries() if entry.kind == "decision"]
+    assert any("requeue job 7 of bob on n1" in text and "job 9 of alice" in text for text in texts)
+    assert rig.slurm.jobs["7"].state == "RUNNING"
+
+
+@pytest.mark.parametrize("notice", [0, 3])
+@pytest.mark.parametrize("lives", range(14))
+def test_a_crash_before_any_change_comes_to_the_same_end(wide: Rig, lives: int, notice: int) -> None:
+    rig = wide
+    rig.site = site(spec("physics", "n1", "n2", notice=timedelta(seconds=notice)))
+    assert isinstance(rig.slurm, Mortal)
+    rig.slurm.lives = lives
+    rig.slurm.submit(BORROWER)
+    rig.slurm.submit(SECOND)
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    rig.go_on(30)
+    jobs = rig.slurm.jobs
+    assert jobs["9"].state == "RUNNING"
+    assert sorted(jobs[j].restarts for j in ("7", "8")) == [0, 1]
+    assert sorted(jobs[j].state for j in ("7", "8")) == ["PENDING", "RUNNING"]
+    waiting = next(jobs[j] for j in ("7", "8") if jobs[j].state == "PENDING")
+    assert waiting.reservation == ""
+    lend = rig.slurm.reservations.get("physics.lend")  # none when they ran there before it was reserved
+    assert lend is None or lend.nodes == next(jobs[j].nodes for j in ("7", "8") if jobs[j].state == "RUNNING")
+
+
+def test_a_planned_crash_unsafe_order_would_be_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that evicts before it closes is refused as a whole."""
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.slurm.jobs["8"] = replace(SECOND.in_("physics.lend").job, submitted=rig.slurm.now, eligible=rig.slurm.now)
+    rig.slurm.submit(OWNERS)
+    sound = plan.make
+
+    def planted(view: View) -> Plan:
+        made = sound(view)
+        late = [
+            replace(g, actions=tuple(sorted(g.actions, key=lambda a: not isinstance(a, EvictJob)))) for g in made.groups
+        ]
+        return replace(made, groups=tuple(late))
+
+    monkeypatch.setattr(plan, "make", planted)
+    before = list(rig.slurm.calls)
+    with pytest.raises(UnsoundPlanError, match="4: job 7 is evicted while job 8 waits"):
+        rig.cycle()
+    assert rig.slurm.calls == before
+
+
+def test_a_borrower_keeps_its_node_when_the_demand_goes_during_the_notice(rig: Rig) -> None:
+    rig.site = site(spec("physics", "n1", notice=timedelta(seconds=5)))
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    assert any(isinstance(a, NotifyJob) for a in rig.cycle().plan.actions)
+    del rig.slurm.jobs["9"]
+    rig.go_on(20)
+    assert rig.slurm.jobs["7"].state == "RUNNING"
+    assert rig.slurm.jobs["7"].restarts == 0
+
+
+def test_a_full_disk_stops_lending_and_nothing_else(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.ledger._db.execute("PRAGMA query_only=ON")
+    rig.slurm.submit(SECOND)
+    rig.slurm.submit(OWNERS)
+    rig.go_on()
+    assert rig.slurm.jobs["9"].state == "RUNNING"
+    assert rig.slurm.jobs["8"].state == "PENDING"
+
+
+def test_an_interactive_borrower_is_cancelled_for_it_cannot_be_requeued(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER.but(batch=False))
+    rig.go_on()
+    assert rig.slurm.jobs["7"].state == "RUNNING"
+    rig.slurm.submit(OWNERS)
+    rig.go_on()
+    assert "7" not in rig.slurm.jobs
+    assert rig.slurm.jobs["9"].state == "RUNNING"
+
+
+def test_idleness_is_written_down_with_its_evidence(rig: Rig) -> None:
+    rig.go_on(2)
+    rig.slurm.submit(OWNERS)
+    rig.go_on(4)
+    rig.slurm.finish("9")
+    rig.go_on(3)
+    idle = [entry.text for _, entry in rig.journal.entries() if entry.kind == "idle"]
+    assert len(idle) == 2
+    assert "no owner's job holds it; node IDLE" in idle[-1]
