@@ -92,8 +92,19 @@ def fit(job: Job, rooms: Iterable[Room], exclusive_partitions: frozenset[str] = 
     if doubts:
         return Fit(Answer.UNPROVEN, why="cannot prove where it fits: " + ", ".join(doubts))
     rooms = list(rooms)
+    said = _in_some_partition(job.partitions, shape, rooms, exclusive_partitions)
+    if not said and shape.may_spread:
+        spread = _in_some_partition(job.partitions, replace(shape, max_nodes=0), rooms, exclusive_partitions)
+        if spread:
+            return Fit(Answer.UNPROVEN, why="cannot prove where it fits: it may or may not be spread over more nodes")
+    return said
+
+
+def _in_some_partition(
+    partitions: Iterable[str], shape: Shape, rooms: list[Room], exclusive_partitions: frozenset[str]
+) -> Fit:
     said = Fit(Answer.NO, why="no nodes")
-    for partition in job.partitions:
+    for partition in partitions:
         wanted = replace(shape, exclusive=True) if partition in exclusive_partitions else shape
         said = _place(wanted, [room for room in rooms if partition in room.node.partitions])
         if said:
@@ -123,6 +134,7 @@ def _place(shape: Shape, rooms: list[Room]) -> Fit:
     useful.sort(
         key=lambda room: (
             room.node.name not in shape.required_nodes,
+            not all(room.gres.get(name) for name in shape.gres_per_job),
             -min(tasks[room.node.name], per_node),
         )
     )

@@ -22,6 +22,7 @@ class Shape:
 
     min_nodes: int = 1
     max_nodes: int = 0  # 0: not limited beyond min_nodes
+    may_spread: bool = False  # max_nodes may be squeue's estimate, where the user gave no maximum
     cpus: int = 1  # for the whole job
     tasks: int = 1
     cpus_per_task: int = 1

@@ -1,0 +1,32 @@
+"""A real Slurm for each test, on one lab a session; and the daemon on it, as an admin would run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from slurm_reserve.lab import Lab, LabSpec
+from tests.cluster.stage import Stage
+
+
+@pytest.fixture(scope="session")
+def booted() -> Iterator[Lab]:
+    """One lab for all tests; a lab that does not boot fails them."""
+    with Lab.boot(LabSpec(kill_wait=5)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(booted: Lab) -> Lab:
+    """The lab, as it was after boot."""
+    booted.clean()
+    return booted
+
+
+@pytest.fixture
+def stage(lab: Lab) -> Iterator[Stage]:
+    """The lab with a site file and a daemon that can be started, killed and started again."""
+    made = Stage(lab)
+    yield made
+    made.close()

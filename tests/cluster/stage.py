@@ -1,0 +1,190 @@
+"""What the tests on a real Slurm do and see: users submit, the daemon runs, Slurm says what is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from slurm_reserve.lab import Lab
+
+T = TypeVar("T")
+
+SITE: dict[str, Any] = {
+    "cluster": "lab",
+    "lending": {"partitions": ["preempt"]},
+    "reservations": {"physics": {"owner": {"users": ["alice"]}, "nodes": "n1"}},
+    "daemon": {"poll": "1s", "scheduling_pass": "3s", "epilog_time": "1s"},
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job as squeue prints it."""
+
+    id: str
+    user: str
+    partition: str
+    state: str
+    nodes: str
+    reason: str
+    reservation: str
+
+
+class Stage:
+    """One test's play."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.folder = f"{lab.directory}/reserve"
+        self.site_file = f"{self.folder}/etc/site.yaml"
+        self.user = "slurm"
+        self._daemon: subprocess.Popen[str] | None = None
+        lab.run(["rm", "-rf", self.folder])
+        lab.run(["install", "-d", "-o", self.user, self.folder, f"{self.folder}/etc"])
+
+    # The site and its daemon
+
+    def site(self, **reservations: dict[str, Any]) -> None:
+        """Write the site file: the standard one, with these reservations."""
+        text = {
+            **SITE,
+            "daemon": {**SITE["daemon"], "state_dir": f"{self.folder}/state", "run_dir": f"{self.folder}/run"},
+        }
+        if reservations:
+            text["reservations"] = reservations
+        self.lab.put(self.site_file, yaml.safe_dump(text), user=self.user)
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "slurm_reserve", "--site", self.site_file, *words]
+
+    def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the CLI inside the lab, as the daemon's user."""
+        return self.lab.run(self.argv(*words), user=self.user, check=check)
+
+    def start(self, **reservations: dict[str, Any]) -> None:
+        """Write the site file, start the daemon, and wait until its reservations are there."""
+        self.site(**reservations)
+        self.restart()
+        names = list(reservations or SITE["reservations"])
+        self.wait(lambda: all(name in self.reservations() for name in names), 15, f"{names} are made")
+
+    def restart(self) -> None:
+        """Start the daemon; its log goes to a file in the lab."""
+        log = f"{self.folder}/daemon.log"
+        shell = ["sh", "-c", 'exec "$@" 2>>"$0"', log, *self.argv("run")]
+        self._daemon = self.lab.popen(shell, user=self.user, text=True)
+
+    def end(self, sig: signal.Signals = signal.SIGTERM) -> int:
+        """Send the daemon a signal that ends it; gives its exit status."""
+        assert self._daemon is not None
+        daemon, self._daemon = self._daemon, None
+        daemon.send_signal(sig)
+        return daemon.wait(20)
+
+    def send(self, sig: signal.Signals) -> None:
+        assert self._daemon is not None
+        self._daemon.send_signal(sig)
+
+    def close(self) -> None:
+        """End the daemon, if it runs."""
+        if self._daemon is not None:
+            self.end(signal.SIGKILL)
+
+    def log(self) -> str:
+        return self.lab.run(["cat", f"{self.folder}/daemon.log"], check=False).stdout
+
+    def journal(self, kind: str = "") -> list[dict[str, str]]:
+        """The journal's entries, oldest first."""
+        query = (
+            "import json,sqlite3,sys; db=sqlite3.connect(sys.argv[1]); db.row_factory=sqlite3.Row;"
+            "print(json.dumps([dict(r) for r in db.execute('select * from entries order by id')]))"
+        )
+        done = self.lab.run([sys.executable, "-c", query, f"{self.folder}/state/journal.db"])
+        entries: list[dict[str, str]] = json.loads(done.stdout)
+        return [entry for entry in entries if kind in ("", entry["kind"])]
+
+    # What users do
+
+    def submit(self, user: str, *options: str, wrap: str = "sleep 1000") -> str:
+        return self.lab.sbatch(user, *options, wrap=wrap)
+
+    def borrow(self, user: str, *options: str, wrap: str = "sleep 1000") -> str:
+        return self.submit(user, "-p", "preempt", *options, wrap=wrap)
+
+    def cancel(self, job: str) -> None:
+        self.lab.run(["scancel", job])
+
+    def fill(self, *names: str) -> None:
+        """An ordinary user's jobs on whole nodes."""
+        for job, name in [(self.submit("carol", "--exclusive", "-w", name), name) for name in names]:
+            self.runs(job, name)
+
+    # What Slurm says
+
+    def jobs(self) -> dict[str, Seen]:
+        """What squeue prints, by job id."""
+        text = self.lab.run(["squeue", "-a", "-h", "-o", "%i|%u|%P|%T|%N|%r|%v"]).stdout
+        found = [Seen(*line.split("|")) for line in text.splitlines()]
+        return {job.id: job for job in found}
+
+    def job(self, job_id: str) -> Seen | None:
+        return self.jobs().get(job_id)
+
+    def field(self, job_id: str, name: str) -> str:
+        """One field of `scontrol show job`."""
+        text = self.lab.run(["scontrol", "-o", "show", "job", job_id]).stdout
+        found = re.search(rf"\b{re.escape(name)}=(\S*)", text)
+        return found.group(1) if found else ""
+
+    def reservations(self) -> dict[str, dict[str, str]]:
+        """What scontrol prints, by name."""
+        text = self.lab.run(["scontrol", "-o", "show", "reservation"]).stdout
+        found = {}
+        for line in text.splitlines():
+            if line.startswith("ReservationName="):
+                fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
+                found[fields["ReservationName"]] = fields
+        return found
+
+    def wait(self, what: Callable[[], T], timeout: float = 20, says: str = "it happens") -> T:
+        try:
+            return self.lab.wait(what, timeout, says)
+        except Exception as error:
+            error.add_note(f"daemon.log:\n{self.log()[-4000:]}")
+            raise
+
+    def runs(self, job_id: str, where: str | None = None, timeout: float = 20) -> Seen:
+        """Wait until a job runs (on that node)."""
+
+        def running() -> Seen | None:
+            seen = self.job(job_id)
+            good = seen is not None and seen.state == "RUNNING" and where in (None, seen.nodes)
+            return seen if good else None
+
+        seen = self.wait(running, timeout, f"job {job_id} runs" + (f" on {where}" if where else ""))
+        assert seen is not None
+        return seen
+
+    def waits(self, job_id: str, timeout: float = 20) -> Seen:
+        """Wait until a job is pending."""
+        seen = self.wait(
+            lambda: s if (s := self.job(job_id)) and s.state == "PENDING" else None, timeout, f"job {job_id} waits"
+        )
+        assert seen is not None
+        return seen
+
+    def never(self, what: Callable[[], object], seconds: float) -> None:
+        """Nothing of that kind is seen for so long: two scheduling passes, if not said otherwise."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert not what()
+            time.sleep(0.1)

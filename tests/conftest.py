@@ -1,0 +1,49 @@
+"""Notes, for each behaviour, which tests of this run showed it, for `make behaviours`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parent.parent / "behaviours.json"
+MOST_NUMBERS = 3
+
+_found: dict[str, list[dict[str, str]]] = defaultdict(list)
+_numbers: dict[str, tuple[str, ...]] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test shows few behaviours, or it shows none of them clearly."""
+    for item in items:
+        numbers = [str(number) for mark in item.iter_markers("behaviour") for number in mark.args]
+        if len(numbers) > MOST_NUMBERS:
+            raise pytest.UsageError(f"{item.nodeid} is marked with {len(numbers)} behaviours; at most {MOST_NUMBERS}")
+        _numbers[item.nodeid] = tuple(numbers)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A test that fails in any phase has failed; one that was skipped has not shown anything."""
+    if report.when == "call" or report.failed:
+        for number in _numbers.get(report.nodeid, ()):
+            _found[number].append({"test": report.nodeid, "outcome": report.outcome})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what this run showed; a run that collects only leaves the file as it is."""
+    if session.config.option.collectonly or not _found:
+        return
+    result: dict[str, Any] = {"release": _release(), "behaviours": _found}
+    RESULTS.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+
+
+def _release() -> str:
+    try:
+        said = subprocess.run(["scontrol", "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return "no Slurm"
+    return said.stdout.strip() or "no Slurm"
