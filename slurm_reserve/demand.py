@@ -56,10 +56,10 @@ def blocked(view: View, job: Job) -> str:
 def wants(view: View, spec: ReservationSpec) -> tuple[Want, ...]:
     """The owner's pending jobs that may use this reservation, in Slurm's order."""
     found = []
-    for job in view.pending:
+    for job in view.waiting_of(spec):
         names_it = spec.name in job.reservation.split(",")
         drawn = not job.reservation and spec.find is not Find.NAME
-        if (names_it or drawn) and view.is_owners(spec, job):
+        if names_it or drawn:
             found.append(Want(job, names_it, blocked(view, job)))
     return tuple(sorted(found, key=lambda want: not want.names_it))
 

@@ -151,7 +151,7 @@ def _by_job(view: View, grounds: Mapping[str, Ground]) -> list[tuple[Job, list[t
     for ground in grounds.values():
         for want in demand.wants(view, ground.spec):
             found.setdefault(want.job.key, (want.job, []))[1].append((ground, want))
-    rank = {job.key: n for n, job in enumerate(view.pending)}
+    rank = {job.key: n for n, job in enumerate(view.pending) if job.key in found}
     return sorted(found.values(), key=lambda pair: (not pair[1][0][1].names_it, rank[pair[0].key]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from slurm_reserve.fit import Room
@@ -47,7 +47,33 @@ class View:
     def pending(self) -> tuple[Job, ...]:
         """Waiting jobs in the order in which Slurm considers them."""
         waiting = [job for job in self.cluster.jobs if job.is_pending]
-        return tuple(sorted(waiting, key=lambda job: (-job.priority, job.submitted, job.job_id, job.id)))
+        return tuple(sorted(waiting, key=_by_slurm))
+
+    @cached_property
+    def _waiting(self) -> Mapping[tuple[str, str], tuple[Job, ...]]:
+        """Waiting jobs that are no borrowers, by user, by account and by reservation, each in Slurm's order."""
+        found: dict[tuple[str, str], list[Job]] = defaultdict(list)
+        for job in self.pending:
+            if not self.is_borrower(job):
+                found["user", job.user].append(job)
+                found["account", job.account].append(job)
+                for name in job.reservation.split(","):
+                    found["reservation", name].append(job)
+        return {key: tuple(jobs) for key, jobs in found.items()}
+
+    def waiting_of(self, spec: ReservationSpec) -> list[Job]:
+        """The owner's waiting jobs, in Slurm's order; of a reservation without an owner those that name it."""
+        owner = spec.owner
+        if owner.users:
+            keys = [("user", user) for user in sorted(owner.users)]
+        elif owner.accounts:
+            keys = [("account", account) for account in sorted(owner.accounts)]
+        elif owner.groups:
+            keys = [("user", user) for user in sorted(self._members(spec))]
+        else:
+            keys = [("reservation", spec.name)]
+        jobs = (job for key in keys for job in self._waiting.get(key, ()) if self.is_owners(spec, job))
+        return sorted(jobs, key=_by_slurm)
 
     @cached_property
     def lend_names(self) -> frozenset[str]:
@@ -86,8 +112,10 @@ class View:
             return False
         if owner.accounts and job.account not in owner.accounts:
             return False
-        members = frozenset().union(*(self.cluster.groups.get(g, frozenset()) for g in owner.groups))
-        return not owner.groups or job.user in members
+        return not owner.groups or job.user in self._members(spec)
+
+    def _members(self, spec: ReservationSpec) -> frozenset[str]:
+        return frozenset().union(*(self.cluster.groups.get(group, frozenset()) for group in spec.owner.groups))
 
     def is_going(self, job: Job) -> bool:
         """Over, or evicted by us a moment ago: its room is as good as free, and it is nobody's victim."""
@@ -116,6 +144,10 @@ class View:
             if job.key in gone and len(job.nodes) == 1:
                 room = _give_back(room, job)
         return room
+
+
+def _by_slurm(job: Job) -> tuple[int, datetime, int, str]:
+    return (-job.priority, job.submitted, job.job_id, job.id)
 
 
 def _give_back(room: Room, job: Job) -> Room:

@@ -1,0 +1,241 @@
+"""Slurm through its commands: `squeue`, `scontrol`, `scancel`, `sacctmgr`."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from slurm_reserve.actions import CreateReservation, UpdateReservation
+from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
+from slurm_reserve.site import SlurmSettings
+from slurm_reserve.slurm import arguments, jobs, text
+from slurm_reserve.slurm.command import Commands, TimedOutError, Wrap
+from slurm_reserve.slurm.kept import Kept
+from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
+from slurm_reserve.slurm.shapes import Terms
+
+KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
+_SIGNAL_TIMEOUT = 4.0  # seconds; before scancel tries again, which it does for a job without processes, for minutes
+_GETENT_MISSING = 2  # exit status of getent when it does not know all of the names
+
+
+class CliSlurm:
+    """Implements :class:`slurm_reserve.slurm.port.Slurm`; not for several threads at once.
+
+    `wrap` turns an argument list into one that runs the command elsewhere. Clocks and randomness are arguments.
+    """
+
+    def __init__(
+        self,
+        settings: SlurmSettings,
+        wrap: Wrap | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = monotonic,
+        token: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._commands = Commands(settings, wrap, clock)
+        self._now = now
+        self._token = token
+        self._config = Kept[SlurmConfig](clock, KEEP)
+        self._members = Kept[dict[str, frozenset[str]]](clock, KEEP)
+        self._preempts = Kept[dict[str, frozenset[str]]](clock, KEEP)
+        self._excluded = Kept[dict[int, frozenset[str]]](clock, KEEP)
+        self._asked_groups: frozenset[str] = frozenset()
+        self._terms = Terms()
+        # What this release's commands know, found out by asking them.
+        self._array_option = "--array-unique"
+        self._knows_excluded = True
+        self._knows_allowed_partitions = True
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each command was run."""
+        return self._commands.calls
+
+    @property
+    def seconds(self) -> float:
+        """Time spent waiting for commands."""
+        return self._commands.seconds
+
+    # Reading
+
+    def observe(self, groups: Sequence[str] = ()) -> Cluster:
+        """Read the cluster; the order makes what changes in between err on the side of "in use".
+
+        Reservations come first, so every job that is seen later is seen after the reservation it may be in. Nodes come
+        before jobs: a job that started in between is then on a node that looked idle, and counts; were jobs read first,
+        it would be missed and its node be taken for idle. Jobs come last, being what decisions about nodes rest on.
+        """
+        at = self._now()
+        config = self._config.get(self._read_config)
+        reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
+        nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node"))
+        printed = self._commands.read("scontrol", "-o", "-a", "show", "partition")
+        partitions = text.parse_partitions(printed, config.preempt_mode or "OFF")
+        self._terms = _terms(config, nodes.values())
+        found = self._with_excluded(self._read_jobs())
+        return Cluster(
+            at=at,
+            nodes=nodes,
+            reservations=reservations,
+            jobs=found,
+            partitions=partitions,
+            config=config,
+            groups=self._groups(frozenset(groups)),
+            qos_preempts=self._qos_preempts(config),
+        )
+
+    def read_job(self, job_id: str) -> Job | None:
+        """Read one job, fresh; one that is over is given as long as Slurm knows it. None when it knows none."""
+        wanted = arguments.job(job_id)
+        try:
+            found = self._read_jobs("-j", wanted, "-t", "all")
+        except SlurmUnavailableError as error:
+            if "Invalid job id" in str(error):
+                return None
+            raise
+        job = _find(found, wanted)
+        if job is None or not job.is_pending or self._knows_excluded:
+            return job
+        printed = self._commands.read("squeue", "-a", "-h", "-j", wanted, "-o", "%A|%x", self._array_option)
+        return jobs.with_excluded(job, jobs.parse_excluded(printed))
+
+    def _read_config(self) -> SlurmConfig:
+        return text.parse_config(self._commands.read("scontrol", "show", "config"))
+
+    def _read_jobs(self, *options: str) -> tuple[Job, ...]:
+        end = self._token()
+        # Without --array-unique squeue hides a pending task that was changed by itself (attached to a reservation)
+        # in the rest of its array. Releases that lack it (23.11 on) show such tasks with -r only.
+        argv = ["squeue", "-a", "--noconvert", "-O", jobs.job_format(end), *options]
+        try:
+            printed = self._commands.read(*argv, self._array_option)
+        except SlurmUnavailableError as error:
+            if self._array_option not in str(error) or "unrecognized option" not in str(error):
+                raise
+            self._array_option = "-r"
+            printed = self._commands.read(*argv, self._array_option)
+        self._knows_excluded = jobs.is_excluded_known(printed, end)
+        return jobs.parse_jobs(printed, end, self._terms)
+
+    def _with_excluded(self, found: tuple[Job, ...]) -> tuple[Job, ...]:
+        """Add what -O cannot print before 24.05; asked for when a job is new, for it seldom changes."""
+        waiting = [job.job_id for job in found if job.is_pending]
+        if self._knows_excluded or not waiting:
+            return found
+        known = self._excluded.get(self._read_excluded)
+        if any(number not in known for number in waiting):
+            known = self._excluded.renew(self._read_excluded)
+        return tuple(jobs.with_excluded(job, known) for job in found)
+
+    def _read_excluded(self) -> dict[int, frozenset[str]]:
+        return jobs.parse_excluded(self._commands.read("squeue", "-a", "-h", "-o", "%A|%x", self._array_option))
+
+    def _groups(self, wanted: frozenset[str]) -> dict[str, frozenset[str]]:
+        if not wanted:
+            return {}
+        if wanted != self._asked_groups:
+            self._members.forget()
+            self._asked_groups = wanted
+        return self._members.get(lambda: self._read_groups(sorted(wanted)))
+
+    def _read_groups(self, wanted: list[str]) -> dict[str, frozenset[str]]:
+        printed = self._commands.read(
+            "getent", "group", *map(arguments.reservation_name, wanted), may_end=(0, _GETENT_MISSING)
+        )
+        return text.parse_groups(printed, self._commands.read("getent", "passwd"))
+
+    def _qos_preempts(self, config: SlurmConfig) -> dict[str, frozenset[str]]:
+        if config.preempt_type != "preempt/qos":
+            return {}
+        return self._preempts.get(self._read_qos_preempts)
+
+    def _read_qos_preempts(self) -> dict[str, frozenset[str]]:
+        try:
+            printed = self._commands.read("sacctmgr", "-nP", "show", "qos", "format=name,preempt")
+            return text.parse_qos_preempts(printed)
+        except SlurmError:
+            # slurmctld works on without its database, and reclaiming must too; it has the same old list.
+            if self._preempts.value is None:
+                raise
+            return self._preempts.value
+
+    # Changing
+
+    def create_reservation(self, what: CreateReservation) -> None:
+        """Create a reservation; AllowedPartitions is left out on releases that do not know it."""
+        argv = arguments.create(what)
+        partitions = arguments.allowed_partitions(what) if self._knows_allowed_partitions else []
+        try:
+            self._commands.change("scontrol", *argv, *partitions)
+        except SlurmRefusedError as error:
+            if not partitions or "Unknown parameter AllowedPartitions" not in error.code:
+                raise
+            self._knows_allowed_partitions = False
+            self._commands.change("scontrol", *argv)
+
+    def update_reservation(self, what: UpdateReservation) -> None:
+        """Change a reservation."""
+        self._commands.change("scontrol", *arguments.update(what))
+
+    def delete_reservation(self, name: str) -> None:
+        """Delete a reservation; refused while jobs refer to it."""
+        self._commands.change("scontrol", "delete", f"reservation={arguments.reservation_name(name)}")
+
+    def set_job_reservation(self, job: JobKey, reservation: str) -> None:
+        """Attach a job to a reservation, or detach it with ""."""
+        name = arguments.reservation_name(reservation) if reservation else ""
+        self._commands.change("scontrol", "update", f"JobId={arguments.job(job.id)}", f"ReservationName={name}")
+
+    def set_job_start(self, job: JobKey, at: str) -> None:
+        """Set a pending job's earliest start."""
+        self._commands.change(
+            "scontrol", "update", f"JobId={arguments.job(job.id)}", f"StartTime={arguments.start(at)}"
+        )
+
+    def signal_job(self, job: JobKey, signal: str) -> None:
+        """Signal the job's steps and its batch shell with its children; refused for a job that has no processes."""
+        name = arguments.signal_name(signal)
+        try:
+            self._commands.change(
+                "scancel", "-v", f"--signal={name}", "--full", arguments.job(job.id), timeout=_SIGNAL_TIMEOUT
+            )
+        except TimedOutError as error:
+            # scancel tries ten times to signal a job that waits or is being started, with pauses of 5 s and more.
+            if "transitional state" not in error.said:
+                raise
+            raise SlurmRefusedError(f"job {job.id} has no processes to signal yet", error.said) from error
+
+    def requeue_job(self, job: JobKey) -> None:
+        """`scontrol requeue incomplete`; refused for a job that cannot be requeued."""
+        self._commands.change("scontrol", "requeue", "incomplete", arguments.job(job.id))
+
+    def cancel_job(self, job: JobKey) -> None:
+        """End a job for good; nothing happens when it is over."""
+        self._commands.change("scancel", arguments.job(job.id))
+
+
+def _terms(config: SlurmConfig, nodes: Iterable[Node]) -> Terms:
+    return Terms(
+        memory_counts="MEMORY" in config.select_type_parameters.upper(),
+        single_threaded=all(node.threads_per_core == 1 for node in nodes),
+    )
+
+
+def _find(found: Iterable[Job], wanted: str) -> Job | None:
+    """The job of that id among what squeue gave for it: a task may still be one of its array's rest."""
+    array, _, task = wanted.partition("_")
+    for job in found:
+        if job.id == wanted:
+            return job
+    for job in found:
+        if task and job.id == array and int(task) in job.array_tasks:
+            return replace(job, id=wanted, array_tasks=())
+        if not task and str(job.job_id) == wanted:
+            return job
+    return None

@@ -1,0 +1,154 @@
+"""Runs Slurm's commands: argument lists, a clean environment, a time-out, and what their failures mean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from slurm_reserve.site import SlurmSettings
+from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
+
+Wrap = Callable[[list[str]], list[str]]
+
+# Variables that change what Slurm's commands do or print. What says how to reach the cluster is kept.
+_SLURM_VARIABLES = (
+    "SLURM",
+    "SQUEUE_",
+    "SINFO_",
+    "SCONTROL_",
+    "SCANCEL_",
+    "SACCT",
+    "SPRIO_",
+    "SBATCH_",
+    "SALLOC_",
+    "SRUN_",
+)
+_KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURMD_CONF"})
+_ALWAYS = {
+    "TZ": "UTC",  # every time that is printed or given is in UTC
+    "LC_ALL": "C",
+    "SLURM_BITSTR_LEN": "0",  # a job array's tasks in full, however many they are
+    "SLURM_TIME_FORMAT": "standard",
+}
+# What is said when no answer came, rather than a refusal; in lower case.
+_NO_ANSWER = (
+    "unable to contact slurm controller", "socket timed out", "zero bytes were transmitted", "standby mode",
+    "communication connection failure", "communication shutdown failure", "message send failure",
+    "message receive failure", "protocol authentication error", "connection refused", "connection reset",
+    "connection timed out", "missing socket error", "received zero length message", "insane message length",
+    "header lengths are longer", "failed to send entire message", "incompatible versions of client and server",
+    "could not establish a configuration source", "munge", "unable to contact slurmdbd", "slurmdbd connection",
+)  # fmt: skip
+_COMPLAINTS = ("error", "invalid", "denied", "no longer", "unable")
+_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether Slurm was reached at all."""
+        said = self.err.lower()
+        return not any(words in said for words in _NO_ANSWER)
+
+    @property
+    def complaint(self) -> str:
+        """The line in which Slurm says what is wrong."""
+        lines = [line.strip() for line in self.err.split("\n") if line.strip()]
+        wrong = [line for line in lines if any(words in line.lower() for words in _COMPLAINTS)]
+        return (wrong or lines or [f"exit status {self.code}"])[0][:_SHOWN]
+
+
+@dataclass(slots=True)
+class Commands:
+    """Runs commands and counts them; `wrap` turns an argument list into one that runs elsewhere (in a lab)."""
+
+    settings: SlurmSettings
+    wrap: Wrap | None = None
+    clock: Callable[[], float] = monotonic
+    calls: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0  # spent waiting for commands
+
+    def read(self, *argv: str, may_end: tuple[int, ...] = (0,)) -> str:
+        """Give what a command prints. Raises SlurmUnavailableError when it does not end well: then nothing is known."""
+        answer = self.run(*argv)
+        if answer.code not in may_end or not answer.has_answered:
+            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.complaint}")
+        return answer.out
+
+    def change(self, *argv: str, timeout: float | None = None) -> None:
+        """Run a command that changes something. Raises SlurmRefusedError when Slurm says no.
+
+        The exit status of scontrol is not enough: it is 0 after some errors.
+        """
+        answer = self.run(*argv, timeout=timeout)
+        if not answer.has_answered:
+            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.complaint}")
+        said = answer.err.lower()
+        if answer.code != 0 or any(words in said for words in _COMPLAINTS):
+            raise SlurmRefusedError(f"{_shown(argv)}: {answer.complaint}", answer.complaint)
+
+    def run(self, *argv: str, timeout: float | None = None) -> Answer:
+        """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""
+        limit = timeout or self.settings.timeout.total_seconds()
+        started = self.clock()
+        self.calls[argv[0]] += 1
+        try:
+            done = subprocess.run(
+                self._complete(argv),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=limit,
+                env=self._environment(),
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = (error.stderr or b"").decode(errors="replace").strip()
+            raise TimedOutError(f"{_shown(argv)}: no answer within {limit:g} s", said) from error
+        except OSError as error:
+            raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
+        finally:
+            self.seconds += self.clock() - started
+        if done.returncode < 0:
+            raise SlurmUnavailableError(f"{_shown(argv)}: killed by signal {-done.returncode}")
+        # What is not UTF-8 is somebody's free text, which nothing is decided by.
+        return Answer(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def _complete(self, argv: tuple[str, ...]) -> list[str]:
+        folder = self.settings.bin_dir
+        command = [str(folder / argv[0]) if folder else argv[0], *argv[1:]]
+        if self.wrap is None:
+            return command
+        return self.wrap(["env", *(f"{key}={value}" for key, value in self._ours().items()), *command])
+
+    def _ours(self) -> dict[str, str]:
+        return _ALWAYS | ({"SLURM_CONF": str(self.settings.conf)} if self.settings.conf else {})
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(_SLURM_VARIABLES)
+        }
+        return inherited | self._ours()
+
+
+class TimedOutError(SlurmUnavailableError):
+    """A command took too long and was killed; `said` is what it had printed as errors by then."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+
+def _shown(argv: tuple[str, ...]) -> str:
+    text = " ".join(argv[:5])
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

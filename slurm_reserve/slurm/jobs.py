@@ -1,0 +1,174 @@
+"""What `squeue -O` prints, understood: text in, jobs out. Pure.
+
+Every field is printed in full, with a character behind it that no field of Slurm's holds. One field is free text where
+there is no accounting: a user may put anything into the account, line ends and separators included. So the account is
+the last field, and what ends a record holds a word that nobody can guess (`end`). No other free text is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from slurm_reserve.errors import ReserveError
+from slurm_reserve.model import Job, Shape
+from slurm_reserve.slurm import shapes
+from slurm_reserve.slurm.shapes import Terms, parse_shape
+from slurm_reserve.slurm.text import unreadable
+from slurm_reserve.slurm.values import array_tasks, count, duration, hosts, time, word
+
+_FIELD, _PART = "\x1f", "\x1d"
+_WHO = (
+    "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Partition", "QOS", "State", "Reservation",
+    "NodeList", "PriorityLong", "RestartCnt", "TimeLimit", "SubmitTime", "StartTime", "EndTime", "EligibleTime",
+    "BatchFlag", "Licenses", "Dependency", "Reason", "Account",
+)  # fmt: skip
+_SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(_WHO)
+
+# States in which a job has the nodes that squeue prints; a job that is over has had them.
+_HOLDS = frozenset(
+    {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
+)
+Excluded = Mapping[int, frozenset[str]]
+
+
+def job_format(end: str) -> str:
+    """The argument of `squeue -O`; `end` is to be a word that nobody can guess, and ends each record."""
+    first = [f"{field}:0{_FIELD}" for field in shapes.FIELDS[:-1]] + [f"{shapes.FIELDS[-1]}:0{_PART}"]
+    then = [f"{field}:0{_FIELD}" for field in _WHO[:-1]] + [f"{_WHO[-1]}:0{_FIELD}{end}"]
+    return ",".join(first + then)
+
+
+def parse_jobs(text: str, end: str, terms: Terms) -> tuple[Job, ...]:
+    """Read what squeue printed for :func:`job_format`, with its header, which tells "no jobs" from "no answer".
+
+    The tasks of a pending array that are printed one by one (`squeue -r`) become one record again.
+    """
+    records = _records(text, end)
+    rests: dict[int, tuple[int, list[int]]] = {}  # number of a pending array -> where its record is, its tasks
+    jobs: list[Job] = []
+    for record in records[1:]:
+        try:
+            job = _job(record, terms)
+        except (ValueError, KeyError, IndexError, OverflowError, ReserveError) as error:
+            raise unreadable("a job", record, str(error)) from error
+        if job.is_pending and job.id.startswith(f"{job.job_id}_"):
+            where, tasks = rests.setdefault(job.job_id, (len(jobs), []))
+            tasks.append(int(job.id.split("_")[1]))
+            if len(tasks) > 1:
+                continue
+        jobs.append(job)
+    for where, tasks in rests.values():
+        if len(tasks) > 1:
+            jobs[where] = replace(jobs[where], id=str(jobs[where].job_id), array_tasks=tuple(tasks))
+    return tuple(jobs)
+
+
+def is_excluded_known(text: str, end: str) -> bool:
+    """Whether this release's squeue -O has the field ExcNodes (since 24.05): it prints no title for one it lacks."""
+    return _records(text, end)[0].split(_FIELD)[shapes.FIELDS.index("ExcNodes")] != ""
+
+
+def parse_excluded(text: str) -> dict[int, frozenset[str]]:
+    """Read `squeue -h -o %A|%x`: a job's own number -> the nodes that it excludes."""
+    if text and not text.endswith("\n"):
+        raise unreadable("the excluded nodes", text[-40:], "incomplete")
+    found: dict[int, frozenset[str]] = {}
+    for line in text.split("\n")[:-1]:
+        number, _, excluded = line.partition("|")
+        try:
+            found[int(number)] = hosts(excluded)
+        except (ValueError, ReserveError) as error:
+            raise unreadable("the excluded nodes", line, str(error)) from error
+    return found
+
+
+def with_excluded(job: Job, excluded: Excluded) -> Job:
+    """The job with the nodes that it excludes."""
+    nodes = excluded.get(job.job_id)
+    return replace(job, shape=_shape_without(job.shape, nodes)) if nodes else job
+
+
+def _shape_without(shape: Shape, nodes: frozenset[str]) -> Shape:
+    return replace(shape, excluded_nodes=nodes)
+
+
+def _records(text: str, end: str) -> list[str]:
+    """The header and the records; raises when the answer is cut off or has other fields than were asked for."""
+    records = text.split(f"{_FIELD}{end}\n")
+    if len(records) < 2 or records.pop():
+        raise unreadable("the list of jobs", text[-160:], "incomplete")
+    what, _, who = records[0].partition(_PART)
+    if what.count(_FIELD) != _SHAPE_COUNT - 1 or who.count(_FIELD) != _WHO_COUNT - 1 or not who.startswith("JOBID"):
+        raise unreadable("squeue's header", records[0])
+    return records
+
+
+def _job(record: str, terms: Terms) -> Job:
+    what, _, rest = record.partition(_PART)
+    (
+        number, array, task, het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted,
+        started, ends, eligible, batch, licenses, dependency, reason, account,
+    ) = rest.split(_FIELD, _WHO_COUNT - 1)  # fmt: skip
+    at = time(submitted)
+    if at is None or not (user and partition and state.isupper()):
+        raise ValueError("no time of submission, user, partition or state")
+    job_id, tasks, most = _identity(number, array, task)
+    holds = state in _HOLDS
+    return Job(
+        id=job_id,
+        user=user,
+        state=state,
+        partitions=_partitions(partition),
+        submitted=at,
+        account=word(account),
+        qos=word(qos),
+        reason=reason,
+        reservation=word(reservation),
+        nodes=hosts(nodes) if holds else frozenset(),
+        priority=count(priority),
+        restarts=count(restarts),
+        time_limit=duration(limit),
+        started=time(started) if holds else None,  # while a job waits this is no more than an estimate
+        ends=time(ends) if holds else None,
+        eligible=time(eligible),
+        shape=_shape(what, terms),
+        batch=_flag(batch),
+        licenses=word(licenses),
+        dependency=word(dependency),
+        array_tasks=tasks,
+        array_limit=most,
+        het_job=word(het),
+        job_id=int(number),
+    )
+
+
+def _identity(number: str, array: str, task: str) -> tuple[str, tuple[int, ...], int]:
+    """The id that Slurm's commands take, the pending tasks it stands for, and the most that may run at once."""
+    if task == "N/A":
+        return str(int(number)), (), 0
+    tasks, most = array_tasks(task)
+    if len(tasks) == 1:
+        return f"{int(array)}_{tasks[0]}", (), most
+    return str(int(array)), tasks, most
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"{text} is neither 0 nor 1")
+    return text == "1"
+
+
+@lru_cache(maxsize=1024)
+def _partitions(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+@lru_cache(maxsize=16384)
+def _shape(text: str, terms: Terms) -> Shape:
+    """Jobs ask for the same again and again, so what they ask for is understood once."""
+    values = text.split(_FIELD)
+    if len(values) != _SHAPE_COUNT:
+        raise ValueError("number of fields")
+    return parse_shape(dict(zip(shapes.FIELDS, values, strict=True)), terms)
