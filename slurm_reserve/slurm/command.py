@@ -56,17 +56,24 @@ class Answer:
     err: str
 
     @property
-    def has_answered(self) -> bool:
-        """Whether Slurm was reached at all."""
-        said = self.err.lower()
-        return not any(words in said for words in _NO_ANSWER)
+    def complaint(self) -> str:
+        """The first line in which something is said to be wrong; "" when there is none."""
+        return next(iter(self._complaints()), "")[:_SHOWN]
 
     @property
-    def complaint(self) -> str:
-        """The line in which Slurm says what is wrong."""
-        lines = [line.strip() for line in self.err.split("\n") if line.strip()]
-        wrong = [line for line in lines if any(words in line.lower() for words in _COMPLAINTS)]
-        return (wrong or lines or [f"exit status {self.code}"])[0][:_SHOWN]
+    def why(self) -> str:
+        """The complaint, or whatever else is known of the failure."""
+        return self.complaint or self.err.strip()[:_SHOWN] or f"exit status {self.code}"
+
+    @property
+    def is_no_answer(self) -> bool:
+        """Whether the failure is that slurmctld could not be reached."""
+        said = "\n".join(self._complaints()).lower()
+        return any(words in said for words in _NO_ANSWER)
+
+    def _complaints(self) -> list[str]:
+        lines = [line.strip() for line in self.err.split("\n")]
+        return [line for line in lines if any(words in line.lower() for words in _COMPLAINTS)]
 
 
 @dataclass(slots=True)
@@ -82,8 +89,8 @@ class Commands:
     def read(self, *argv: str, may_end: tuple[int, ...] = (0,)) -> str:
         """Give what a command prints. Raises SlurmUnavailableError when it does not end well: then nothing is known."""
         answer = self.run(*argv)
-        if answer.code not in may_end or not answer.has_answered:
-            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.complaint}")
+        if answer.code not in may_end:
+            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
         return answer.out
 
     def change(self, *argv: str, timeout: float | None = None) -> None:
@@ -92,11 +99,11 @@ class Commands:
         The exit status of scontrol is not enough: it is 0 after some errors.
         """
         answer = self.run(*argv, timeout=timeout)
-        if not answer.has_answered:
-            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.complaint}")
-        said = answer.err.lower()
-        if answer.code != 0 or any(words in said for words in _COMPLAINTS):
-            raise SlurmRefusedError(f"{_shown(argv)}: {answer.complaint}", answer.complaint)
+        if answer.code == 0 and not (argv[0] == "scontrol" and answer.complaint):
+            return
+        if answer.is_no_answer:
+            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
+        raise SlurmRefusedError(f"{_shown(argv)}: {answer.why}", answer.why)
 
     def run(self, *argv: str, timeout: float | None = None) -> Answer:
         """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""

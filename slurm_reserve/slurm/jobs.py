@@ -16,7 +16,7 @@ from slurm_reserve.model import Job, Shape
 from slurm_reserve.slurm import shapes
 from slurm_reserve.slurm.shapes import Terms, parse_shape
 from slurm_reserve.slurm.text import unreadable
-from slurm_reserve.slurm.values import array_tasks, count, duration, hosts, time, word
+from slurm_reserve.slurm.values import array_tasks, count, duration, hosts, number, time, word
 
 _FIELD, _PART = "\x1f", "\x1d"
 _WHO = (
@@ -76,9 +76,9 @@ def parse_excluded(text: str) -> dict[int, frozenset[str]]:
         raise unreadable("the excluded nodes", text[-40:], "incomplete")
     found: dict[int, frozenset[str]] = {}
     for line in text.split("\n")[:-1]:
-        number, _, excluded = line.partition("|")
+        own, _, excluded = line.partition("|")
         try:
-            found[int(number)] = hosts(excluded)
+            found[number(own)] = hosts(excluded)
         except (ValueError, ReserveError) as error:
             raise unreadable("the excluded nodes", line, str(error)) from error
     return found
@@ -108,13 +108,13 @@ def _records(text: str, end: str) -> list[str]:
 def _job(record: str, terms: Terms) -> Job:
     what, _, rest = record.partition(_PART)
     (
-        number, array, task, het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted,
+        own, array, task, het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted,
         started, ends, eligible, batch, licenses, dependency, reason, account,
     ) = rest.split(_FIELD, _WHO_COUNT - 1)  # fmt: skip
     at = time(submitted)
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
-    job_id, tasks, most = _identity(number, array, task)
+    job_id, tasks, most = _identity(own, array, task)
     holds = state in _HOLDS
     return Job(
         id=job_id,
@@ -127,8 +127,8 @@ def _job(record: str, terms: Terms) -> Job:
         reason=reason,
         reservation=word(reservation),
         nodes=hosts(nodes) if holds else frozenset(),
-        priority=count(priority),
-        restarts=count(restarts),
+        priority=number(priority),
+        restarts=number(restarts),
         time_limit=duration(limit),
         started=time(started) if holds else None,  # while a job waits this is no more than an estimate
         ends=time(ends) if holds else None,
@@ -140,18 +140,18 @@ def _job(record: str, terms: Terms) -> Job:
         array_tasks=tasks,
         array_limit=most,
         het_job=word(het),
-        job_id=int(number),
+        job_id=number(own),
     )
 
 
-def _identity(number: str, array: str, task: str) -> tuple[str, tuple[int, ...], int]:
+def _identity(own: str, array: str, task: str) -> tuple[str, tuple[int, ...], int]:
     """The id that Slurm's commands take, the pending tasks it stands for, and the most that may run at once."""
     if task == "N/A":
-        return str(int(number)), (), 0
+        return str(number(own)), (), 0
     tasks, most = array_tasks(task)
     if len(tasks) == 1:
-        return f"{int(array)}_{tasks[0]}", (), most
-    return str(int(array)), tasks, most
+        return f"{number(array)}_{tasks[0]}", (), most
+    return str(number(array)), tasks, most
 
 
 def _flag(text: str) -> bool:

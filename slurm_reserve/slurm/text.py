@@ -16,7 +16,7 @@ from typing import TypeVar
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.model import Node, Partition, Reservation, SlurmConfig
 from slurm_reserve.slurm.port import SlurmUnreadableError
-from slurm_reserve.slurm.values import count, duration, gres, hosts, names, time, word
+from slurm_reserve.slurm.values import count, duration, gres, hosts, names, number, time, word
 
 T = TypeVar("T")
 
@@ -84,12 +84,12 @@ def parse_config(text: str) -> SlurmConfig:
             cluster=found["ClusterName"],
             preempt_type=word(found["PreemptType"]),
             preempt_mode=word(found["PreemptMode"]),
-            kill_wait=timedelta(seconds=int(found["KillWait"].removesuffix(" sec"))),
+            kill_wait=timedelta(seconds=number(found["KillWait"].removesuffix(" sec"))),
             select_type_parameters=word(found.get("SelectTypeParameters", "")),
             scheduler_parameters=word(found.get("SchedulerParameters", "")),
             job_submit_plugins=word(found.get("JobSubmitPlugins", "")),
             accounting=found["AccountingStorageType"].endswith("slurmdbd"),
-            requeue=int(found["JobRequeue"]) != 0,
+            requeue=number(found["JobRequeue"]) != 0,
             booted=time(found["BOOT_TIME"]),
         )
 
@@ -156,17 +156,17 @@ def _value(line: str, key: str, default: str | None = None) -> str:
 
 
 def _node(line: str) -> Node:
-    threads = int(_value(line, "ThreadsPerCore"))
-    special = int(_value(line, "CoreSpecCount", "0")) * threads
+    threads = number(_value(line, "ThreadsPerCore"))
+    special = number(_value(line, "CoreSpecCount", "0")) * threads
     usable = _value(line, "CPUEfctv", "")  # what is left without specialised cores; since 22.05
     reason = line.partition(" Reason=")[2]
     return Node(
         name=_name(line, "NodeName="),
         states=_states(_value(line, "State")),
-        cpus=int(usable) if usable else int(_value(line, "CPUTot")) - special,
-        memory=int(_value(line, "RealMemory")) - int(_value(line, "MemSpecLimit", "0")),
-        alloc_cpus=int(_value(line, "CPUAlloc")),
-        alloc_memory=int(_value(line, "AllocMem")),
+        cpus=number(usable) if usable else number(_value(line, "CPUTot")) - special,
+        memory=number(_value(line, "RealMemory")) - number(_value(line, "MemSpecLimit", "0")),
+        alloc_cpus=number(_value(line, "CPUAlloc")),
+        alloc_memory=number(_value(line, "AllocMem")),
         gres=gres(_value(line, "Gres")),
         gres_used=gres(_value(line, "GresUsed", "")),
         features=names(_value(line, "ActiveFeatures")),

@@ -11,6 +11,7 @@ from slurm_reserve import hostlist
 
 NOTHING = frozenset({"", "(null)", "N/A", "n/a", "None", "NONE", "*"})
 
+_NO_COUNT = frozenset({"4294967294", "4294967295"})  # NO_VAL and INFINITE
 _NEVER = frozenset({"N/A", "NONE", "None", "Unknown", "(null)", ""})
 # INVALID is what squeue prints for more than 365 days, which is as good as no limit.
 _ENDLESS = frozenset({"UNLIMITED", "INFINITE", "NOT_SET", "INVALID", "NONE", "Partition_Limit"})
@@ -60,21 +61,24 @@ def duration(text: str) -> timedelta | None:
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-def count(text: str) -> int:
-    """A number that is not negative; 0 where Slurm prints one of its words for nothing."""
-    if text in NOTHING:
-        return 0
+def number(text: str) -> int:
+    """A number that is not negative."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text} is no number")
     return int(text)
+
+
+def count(text: str) -> int:
+    """How many; 0 where Slurm prints one of its words, or numbers, for nothing."""
+    return 0 if text in NOTHING or text in _NO_COUNT else number(text)
 
 
 def megabytes(text: str) -> int:
     """A size of memory, in MB when it has no unit."""
     if text in NOTHING:
         return 0
-    number, unit = _sized(text)
-    return round(number * _MEGABYTES[unit])
+    size, unit = _sized(text)
+    return round(size * _MEGABYTES[unit])
 
 
 def tres(text: str) -> dict[str, str]:
@@ -115,8 +119,8 @@ def _is_size(text: str) -> bool:
 
 
 def _many(text: str) -> int:
-    number, unit = _sized(text)
-    return int(number * _THOUSANDS[unit])
+    size, unit = _sized(text)
+    return int(size * _THOUSANDS[unit])
 
 
 def _sized(text: str) -> tuple[float, str]:
