@@ -16,6 +16,7 @@ from slurm_reserve import invariants, plan
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
 from slurm_reserve.ledger import Ledger
+from slurm_reserve.memory import Memory
 from slurm_reserve.model import Cluster
 from slurm_reserve.plan import Plan
 from slurm_reserve.record import Recorder
@@ -43,9 +44,9 @@ def observe(site: Site, slurm: Slurm) -> Cluster:
     return slurm.observe(groups)
 
 
-def decide(site: Site, cluster: Cluster, ledger: Ledger) -> Result:
+def decide(site: Site, cluster: Cluster, memory: Memory) -> Result:
     """Plan, and refuse a plan that breaks an invariant (UnsoundPlanError)."""
-    view = View(site, cluster, ledger.memory())
+    view = View(site, cluster, memory)
     made = plan.make(view)
     if broken := invariants.violations(view, made):
         raise UnsoundPlanError("nothing was done, for the plan breaks an invariant: " + "; ".join(broken))
@@ -55,7 +56,7 @@ def decide(site: Site, cluster: Cluster, ledger: Ledger) -> Result:
 def run_once(site: Site, slurm: Slurm, ledger: Ledger, recorder: Recorder, clock: Clock) -> Result:
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
     cluster = observe(site, slurm)
-    result = decide(site, cluster, ledger)
+    result = decide(site, cluster, ledger.memory())
     recorder.decided(result.view, result.plan)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)
     outcomes: list[Outcome] = []

@@ -20,6 +20,7 @@ from slurm_reserve.model import JobKey
 T = TypeVar("T")
 
 FILE_NAME = "ledger.db"
+KINDS: Final = ("made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "orders")
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
 
 
@@ -30,13 +31,11 @@ class LedgerError(ReserveError):
 class Ledger:
     """The facts of :class:`~slurm_reserve.memory.Memory`, one row each."""
 
-    KINDS: Final = ("made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "orders")
-
     def __init__(self, path: Path) -> None:
         """Open or make the ledger at `path`; raises LedgerError when that cannot be done."""
         self._path = path
         self.is_writable = True
-        self._facts: dict[str, dict[str, str]] = {kind: {} for kind in self.KINDS}
+        self._facts: dict[str, dict[str, str]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             path.touch(mode=0o640)
@@ -55,11 +54,7 @@ class Ledger:
 
     def read(self) -> None:
         """Read the facts again, for standing orders may have been written by another process."""
-        facts: dict[str, dict[str, str]] = {kind: {} for kind in self.KINDS}
-        for kind, key, value in self._db.execute("SELECT kind, key, value FROM facts"):
-            if kind in facts:
-                facts[kind][key] = value
-        self._facts = facts
+        self._facts = _rows(self._db)
 
     def read_orders(self) -> None:
         """Read standing orders again; what this process knows stays where the file cannot be read."""
@@ -100,20 +95,7 @@ class Ledger:
 
     def memory(self) -> Memory:
         """Everything remembered, as the planner takes it."""
-        return Memory(
-            made={key: _time(json.loads(value)) for key, value in self._facts["made"].items()},
-            attached=self._jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]))),
-            notices=self._jobs("notices", lambda v: Notice(_time(v["at"]), _time(v["deadline"]), v["cause"])),
-            evicted=self._jobs("evicted", lambda v: Evicted(_time(v["at"]), v["cause"], v["reservation"])),
-            waiting_since=self._jobs("waiting_since", _time),
-            idle_since={key: _time(json.loads(value)) for key, value in self._facts["idle_since"].items()},
-            not_before=self._jobs("not_before", _time),
-            orders=_orders(self._facts["orders"]),
-            is_writable=self.is_writable,
-        )
-
-    def _jobs(self, kind: str, read: Callable[[Any], T]) -> dict[JobKey, T]:
-        return {_job_key(key): read(json.loads(value)) for key, value in self._facts[kind].items()}
+        return _memory(self._facts, self.is_writable)
 
     def _write(self, statements: Iterable[tuple[str, tuple[str, ...]]]) -> None:
         try:
@@ -126,6 +108,45 @@ class Ledger:
             self.is_writable = False
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+def _rows(db: sqlite3.Connection) -> dict[str, dict[str, str]]:
+    facts: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+    for kind, key, value in db.execute("SELECT kind, key, value FROM facts"):
+        if kind in facts:
+            facts[kind][key] = value
+    return facts
+
+
+def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory:
+    def jobs(kind: str, read: Callable[[Any], T]) -> dict[JobKey, T]:
+        return {_job_key(key): read(json.loads(value)) for key, value in facts[kind].items()}
+
+    return Memory(
+        made={key: _time(json.loads(value)) for key, value in facts["made"].items()},
+        attached=jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]))),
+        notices=jobs("notices", lambda v: Notice(_time(v["at"]), _time(v["deadline"]), v["cause"])),
+        evicted=jobs("evicted", lambda v: Evicted(_time(v["at"]), v["cause"], v["reservation"])),
+        waiting_since=jobs("waiting_since", _time),
+        idle_since={key: _time(json.loads(value)) for key, value in facts["idle_since"].items()},
+        not_before=jobs("not_before", _time),
+        orders=_orders(facts["orders"]),
+        is_writable=is_writable,
+    )
+
+
+def read_only(path: Path) -> Memory:
+    """What a ledger holds, without touching it; raises LedgerError when there is none or it cannot be read."""
+    if not path.exists():
+        raise LedgerError(f"{path} is not there yet")
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        try:
+            return _memory(_rows(db), is_writable=True)
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: {error}") from error
 
 
 def _orders(facts: Mapping[str, str]) -> Orders:

@@ -139,14 +139,13 @@ def _start_daemon(story: Story) -> subprocess.Popen[str]:
     lab.put(f"{folder}/site.yaml", SITE.format(folder=folder), user="slurm")
     argv = [sys.executable, "-m", "slurm_reserve", "--site", f"{folder}/site.yaml", "run", "--log-format", "json"]
     daemon = lab.popen(argv, user="slurm", text=True, stderr=subprocess.PIPE)
-    assert daemon.stderr is not None
     threading.Thread(target=_relay, args=(story, daemon.stderr), daemon=True).start()
     return daemon
 
 
-def _relay(story: Story, log: IO[str]) -> None:
+def _relay(story: Story, log: IO[str] | None) -> None:
     """The daemon's own sentences, as it says them."""
-    for line in log:
+    for line in log or ():
         try:
             said = json.loads(line)
         except ValueError:

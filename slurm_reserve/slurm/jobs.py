@@ -16,7 +16,7 @@ from slurm_reserve.model import Job, Shape
 from slurm_reserve.slurm import shapes
 from slurm_reserve.slurm.shapes import Terms, parse_shape
 from slurm_reserve.slurm.text import unreadable
-from slurm_reserve.slurm.values import array_tasks, count, duration, hosts, number, time, word
+from slurm_reserve.slurm.values import array_tasks, duration, hosts, number, time, word
 
 _FIELD, _PART = "\x1f", "\x1d"
 _WHO = (

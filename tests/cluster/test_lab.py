@@ -69,7 +69,7 @@ def named(name: str) -> list[list[str]]:
 def host() -> list[object]:
     """Give what a lab could change on this machine."""
     links = sorted(line.split(":")[0] for line in Path("/proc/net/dev").read_text().splitlines() if ":" in line)
-    names = [sorted(Path(folder).iterdir()) for folder in ("/run", "/dev/shm", "/etc")]
+    names = [sorted(Path(folder).iterdir()) for folder in ("/run", "/etc")]
     files = [Path(path).read_text() for path in ("/proc/self/mounts", "/etc/passwd", "/etc/group", "/etc/hosts")]
     return [links, names, files]
 

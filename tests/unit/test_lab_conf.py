@@ -122,7 +122,7 @@ def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPat
     assert packages["munged"] == "munge"
     assert packages["mariadbd"] == "mariadb-server"
     assert "newuidmap" not in packages
-    with pytest.raises(LabError, match="slurmctld: install Debian's slurmctld"):
+    with pytest.raises(LabError, match="slurmctld: not on PATH; install Debian's slurmctld"):
         requirements.ensure_possible(accounting=False)
 
 

@@ -1,0 +1,33 @@
+"""What an owner is promised: the longest wait for a lent node (B20). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from slurm_reserve.model import SlurmConfig
+from slurm_reserve.site import ReservationSpec, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The parts of the wait, in the order in which they pass."""
+
+    detect: timedelta  # until the daemon sees the job
+    notice: timedelta
+    kill: timedelta  # KillWait, between SIGTERM and SIGKILL: slurm.conf(5)
+    epilog: timedelta
+    scheduling: timedelta  # until the next scheduling pass
+
+    @property
+    def total(self) -> timedelta:
+        """The bound itself."""
+        return self.detect + self.notice + self.kill + self.epilog + self.scheduling
+
+
+def bound(site: Site, config: SlurmConfig, spec: ReservationSpec) -> Bound:
+    """The bound of a reservation, from what site and cluster declare."""
+    daemon = site.daemon
+    # Steps get SIGKILL after KillWait, but after 5 s at the earliest.
+    kill = max(config.kill_wait, timedelta(seconds=5))
+    return Bound(daemon.poll, spec.reclaim.notice, kill, daemon.epilog_time, daemon.scheduling_pass)

@@ -1,0 +1,119 @@
+"""`run` and `plan`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slurm_reserve.cli.common import Setting, console, look, now
+
+if TYPE_CHECKING:
+    from slurm_reserve.cycle import Result
+    from slurm_reserve.record import Recorder
+    from slurm_reserve.site import Site
+
+
+@click.command(
+    epilog="\b\nExamples:\n  slurm-reserve run\n  slurm-reserve run --once\n  slurm-reserve run --once --dry-run"
+)
+@click.option("--once", is_flag=True, help="One cycle, then end.")
+@click.option("--dry-run", is_flag=True, help="Only say what a cycle would do; the same as `plan`.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def run(ctx: click.Context, once: bool, dry_run: bool, log_format: str) -> None:
+    """Run the daemon until SIGTERM.
+
+    SIGHUP reads the site file again; a bad one is reported, and the old one stays in force.
+    """
+    setting: Setting = ctx.obj
+    if dry_run:
+        _explain(setting)
+        return
+    site = setting.site()
+    log = make_log(log_format)
+    from slurm_reserve.daemon import only_one
+
+    with only_one(site.daemon.run_dir):
+        _serve(setting, site, log, once)
+
+
+def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
+    from slurm_reserve import control, cycle
+    from slurm_reserve.cli.common import ledger_of
+    from slurm_reserve.daemon import Daemon
+
+    slurm = setting.slurm(site)
+    with ledger_of(site) as ledger:
+        recorder = _recorder(site, ledger, log)
+        if once:
+            control.forget_past(ledger, now())
+            _report(setting, cycle.run_once(site, slurm, ledger, recorder, now))
+        else:
+            Daemon(site, setting.site, slurm, ledger, recorder, now, log).run()
+
+
+def _recorder(site: Site, ledger: Any, log: Any) -> Recorder:
+    import sqlite3
+
+    from slurm_reserve.journal import FILE_NAME, Journal
+    from slurm_reserve.ledger import LedgerError
+    from slurm_reserve.record import Recorder
+
+    path = site.daemon.state_dir / FILE_NAME
+    try:
+        return Recorder(Journal(path), ledger, log.info)
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(f"{path}: {error}; give the daemon's user the folder, or move a damaged file away") from error
+
+
+def make_log(log_format: str) -> Any:
+    """One sentence a line on standard error, with its values behind it."""
+    import structlog
+
+    last: Any = structlog.processors.JSONRenderer()
+    if log_format == "text":
+        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    return structlog.get_logger()
+
+
+def _report(setting: Setting, result: Result) -> None:
+    """What one cycle did."""
+    from slurm_reserve import words
+
+    jobs = {job.key: job for job in result.view.cluster.jobs}
+    done = [
+        {"action": words.describe(o.action, jobs), "reason": o.action.reason, "status": str(o.status), "text": o.text}
+        for o in result.outcomes
+    ]
+    if setting.as_json:
+        setting.show({"actions": done, "unmet": dict(result.plan.unmet), "reports": dict(result.plan.reports)})
+        return
+    for each in done:
+        click.echo(f"{each['action']}: {each['status']}" + (f" ({each['text']})" if each["text"] else ""))
+    if not done:
+        click.echo("nothing to do")
+
+
+@click.command(epilog="\b\nExamples:\n  slurm-reserve plan\n  slurm-reserve --json plan")
+@click.pass_context
+def plan(ctx: click.Context) -> None:
+    """Say what a cycle would do now, and why: for each reservation and each job. Changes nothing."""
+    _explain(ctx.obj)
+
+
+def _explain(setting: Setting) -> None:
+    from slurm_reserve.cli.explain import as_data, print_plan
+
+    result, remark = look(setting)
+    if setting.as_json:
+        setting.show(as_data(result) | ({"remark": remark} if remark else {}))
+    else:
+        print_plan(console(), result, remark)
