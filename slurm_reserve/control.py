@@ -48,12 +48,8 @@ def apply(ledger: Ledger, order: dict[str, Any]) -> str:
 
 
 def forget_past(ledger: Ledger, now: datetime) -> None:
-    """Drop orders whose time is over."""
-    orders = ledger.memory().orders
-    for name, lend in orders.lend.items():
-        if lend.until is not None and lend.until <= now:
-            ledger.drop("orders", f"lend {name}")
-    for name, reclaim in orders.reclaim.items():
+    """Drop reclaim orders whose time is over."""
+    for name, reclaim in ledger.memory().orders.reclaim.items():
         if reclaim.until <= now:
             ledger.drop("orders", f"reclaim {name}")
 

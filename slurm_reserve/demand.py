@@ -84,11 +84,12 @@ def recalls(view: View, spec: ReservationSpec, reservation: Reservation) -> tupl
 
 
 def is_lending_on(view: View, spec: ReservationSpec) -> bool:
-    """What the configuration says, unless a standing order says otherwise."""
+    """What the configuration says, unless a standing order says otherwise; one `until` a time is turned round then."""
     order = view.memory.orders.lend.get(spec.name)
-    if order is not None and (order.until is None or view.cluster.at < order.until):
-        return order.enabled
-    return spec.lend.enabled
+    if order is None:
+        return spec.lend.enabled
+    is_over = order.until is not None and view.cluster.at >= order.until
+    return order.enabled != is_over
 
 
 def lead_time(view: View, spec: ReservationSpec) -> timedelta:

@@ -7,7 +7,7 @@ and named by us, and checked against every reservation of the cluster over the w
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from slurm_reserve.actions import Action, CreateReservation, DeleteReservation, DetachJob, UpdateReservation
@@ -81,6 +81,26 @@ def why_unmet(site: Site, cluster: Cluster, spec: ReservationSpec) -> str:
     if others := conflicts(cluster, spec.nodes, start, end, (spec.name, spec.lend_name)):
         return f"nodes are already bound by reservation {', '.join(others)}"
     return ""
+
+
+def why_unmet_beside(others: Site, cluster: Cluster, spec: ReservationSpec) -> str:
+    """The same for a new declaration, or a changed one, beside all others: made or not, they come first (B1).
+
+    The nodes that requests not made yet will take are chosen first, as a cycle would.
+    """
+    seen = {name: r for name, r in cluster.reservations.items() if name not in (spec.name, spec.lend_name)}
+    for other in others.reservations:
+        if other.name in seen:
+            continue
+        start, end = period(other, cluster.at)
+        nodes: frozenset[str] | None = other.nodes if isinstance(other.nodes, frozenset) else None
+        if isinstance(other.nodes, NodeRequest):
+            now = replace(cluster, reservations=seen)
+            taken = _declared(others, other.name)
+            nodes = choose_nodes(now, other.nodes, other.nodes.node_count, start, end, taken)
+        if nodes:
+            seen[other.name] = Reservation(other.name, nodes, start, end)
+    return why_unmet(others, replace(cluster, reservations=seen), spec)
 
 
 def _declared(site: Site, but: str) -> frozenset[str]:

@@ -138,6 +138,8 @@ def _close(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str
     for job in view.referrers.get(name, ()):
         on_its_nodes = bool(job.nodes & ground.reservation.nodes)
         if job.is_pending and job.key not in kept:
+            if not view.is_borrower(job):
+                reports[f"job {job.id}"] = f"{job.user} sent an ordinary job to {name}; it is taken off"
             yield DetachJob(job.key, name, _why_detached(view, ground, job), _retry_at(view, job, RETRY_BORROWER))
         elif job.holds_nodes and not job.is_completing and not on_its_nodes:
             yield DetachJob(job.key, name, "runs elsewhere, and would keep the lend reservation from going")

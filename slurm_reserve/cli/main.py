@@ -91,7 +91,7 @@ def cli(ctx: click.Context, site_file: Path, as_json: bool) -> None:
 def main() -> None:
     """Run a command; every error of this package is one clear message and an exit status."""
     try:
-        sys.exit(cli(standalone_mode=False) or 0)
+        sys.exit(cli(prog_name="slurm-reserve", standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:

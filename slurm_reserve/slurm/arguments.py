@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from slurm_reserve import hostlist
 from slurm_reserve.actions import CreateReservation, UpdateReservation
 
-_JOB = re.compile(r"\d+(_\d+)?")
-_SIGNAL = re.compile(r"[A-Z0-9]+([+-][0-9]+)?|\d+")
-_START = re.compile(r"now(\+\d+([a-z]+)?)?|\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
+_JOB = re.compile(r"[0-9]+(_[0-9]+)?")
+_SIGNAL = re.compile(r"[A-Z0-9]+([+-][0-9]+)?")
+_START = re.compile(r"now(\+\d+([a-z]+)?)?|\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?", re.ASCII)
 _DANGEROUS = re.compile(r"[\s,=\"'\\()\[\]*|;&<>$`]")
 
 

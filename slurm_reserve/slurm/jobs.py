@@ -26,10 +26,13 @@ _WHO = (
 )  # fmt: skip
 _SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(_WHO)
 
-# States in which a job has the nodes that squeue prints; a job that is over has had them.
-_HOLDS = frozenset(
-    {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
-)
+# States in which a job has had the nodes that squeue prints. In any other, known or not, it is taken to have them.
+_OVER = frozenset(
+    {
+        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+        "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
+    }
+)  # fmt: skip
 Excluded = Mapping[int, frozenset[str]]
 
 
@@ -115,7 +118,7 @@ def _job(record: str, terms: Terms) -> Job:
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
     job_id, tasks, most = _identity(own, array, task)
-    holds = state in _HOLDS
+    held = hosts(nodes) if state not in _OVER else frozenset()
     return Job(
         id=job_id,
         user=user,
@@ -126,12 +129,12 @@ def _job(record: str, terms: Terms) -> Job:
         qos=word(qos),
         reason=reason,
         reservation=word(reservation),
-        nodes=hosts(nodes) if holds else frozenset(),
+        nodes=held,
         priority=number(priority),
         restarts=number(restarts),
         time_limit=duration(limit),
-        started=time(started) if holds else None,  # while a job waits this is no more than an estimate
-        ends=time(ends) if holds else None,
+        started=time(started) if held else None,  # while a job waits this is no more than an estimate
+        ends=time(ends) if held else None,
         eligible=time(eligible),
         shape=_shape(what, terms),
         batch=_flag(batch),

@@ -44,9 +44,14 @@ def understanding(what: str, line: str) -> Iterator[None]:
 
 
 def unreadable(what: str, line: str, why: str = "") -> SlurmUnreadableError:
-    """Make the error for a line that cannot be understood; the line is shortened and made printable."""
-    shown = line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
-    return SlurmUnreadableError(f"cannot understand {what}{f' ({why})' if why else ''}: {shown!r}")
+    """Make the error for a line that cannot be understood; what it shows is short and printable."""
+    because = f" ({_shown(why)})" if why else ""
+    return SlurmUnreadableError(f"cannot understand {what}{because}: {_shown(line)}")
+
+
+def _shown(text: str) -> str:
+    short = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return "".join(char if char.isprintable() else "?" for char in short)
 
 
 def parse_nodes(text: str) -> dict[str, Node]:

@@ -15,12 +15,12 @@ _NO_COUNT = frozenset({"4294967294", "4294967295"})  # NO_VAL and INFINITE
 _NEVER = frozenset({"N/A", "NONE", "None", "Unknown", "(null)", ""})
 # INVALID is what squeue prints for more than 365 days, which is as good as no limit.
 _ENDLESS = frozenset({"UNLIMITED", "INFINITE", "NOT_SET", "INVALID", "NONE", "Partition_Limit"})
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)", re.ASCII)
 _MEGABYTES = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
 _THOUSANDS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
-_DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d\d)")
+_DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d\d)", re.ASCII)
 _MOST_TASKS = 4_000_001  # Slurm's own largest MaxArraySize
-_TASKS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_TASKS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 
 
 def word(text: str) -> str:
@@ -33,10 +33,13 @@ def names(text: str) -> frozenset[str]:
     return frozenset() if text in NOTHING else frozenset(text.split(",")) - {""}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=32768)
 def hosts(text: str) -> frozenset[str]:
     """The nodes of a host list such as `n[1-4]`."""
-    return frozenset() if text in NOTHING else hostlist.expand(text)
+    if text in NOTHING:
+        return frozenset()
+    is_one = text.isascii() and text.isalnum()
+    return frozenset((text,)) if is_one else hostlist.expand(text)
 
 
 @lru_cache(maxsize=65536)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from slurm_reserve.lab import Lab, LabSpec
+
 from tests.cluster.stage import Stage
+
+# Scheduling passes as often as on a busy cluster, so that the tests need not wait for Slurm's idle rhythm.
+QUICK = "SchedulerParameters=batch_sched_delay=0,sched_min_interval=200000,bf_interval=2"
 
 
 @pytest.fixture(scope="session")
 def booted() -> Iterator[Lab]:
     """One lab for all tests; a lab that does not boot fails them."""
-    with Lab.boot(LabSpec(kill_wait=5)) as lab:
+    with Lab.boot(LabSpec(kill_wait=5, slurm_conf=(QUICK,))) as lab:
         yield lab
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import yaml
-
 from slurm_reserve.lab import Lab
 
 T = TypeVar("T")

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-
 from slurm_reserve.fit import Answer, Room, fit
 from slurm_reserve.lab import Lab, LabSpec, NodeSpec
 from slurm_reserve.memory import Memory
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.view import View
+
 from tests.builders import site
 from tests.cluster.stage import Stage
 

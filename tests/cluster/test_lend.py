@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.cluster.stage import Stage
@@ -44,10 +46,15 @@ def test_an_ordinary_job_is_never_placed_on_lent_nodes_and_is_put_out_when_it_na
     stage.fill("n3", "n4")
     borrower = stage.borrow("bob", "--exclusive")
     where = stage.runs(borrower).nodes
+    stage.send(signal.SIGSTOP)  # so that it gets in before the daemon looks
     stage.lab.run(["scontrol", "update", "reservation=physics.lend", "nodes=n[1-2]"])
     intruder = stage.submit("bob", "-p", "main", "--reservation=physics.lend", "--exclusive")
-    stage.wait(lambda: f"job {intruder}" in stage.log() and "ordinary job" in stage.log(), 20, "it is reported")
-    stage.wait(lambda: not stage.jobs()[intruder].nodes and not stage.jobs()[intruder].reservation, 20, "it is put out")
+    stage.runs(intruder)
+    stage.send(signal.SIGCONT)
+    stage.wait(lambda: f"job {intruder}: bob ran an ordinary job in physics.lend" in stage.log(), 20, "it is reported")
+    stage.wait(lambda: not stage.jobs()[intruder].nodes and "lend" not in stage.jobs()[intruder].reservation, 20)
+    waiting = stage.submit("bob", "-p", "main", "--reservation=physics.lend", "--exclusive")
+    stage.wait(lambda: "lend" not in stage.jobs()[waiting].reservation, 20, "one that waits is taken off")
     assert stage.jobs()[borrower].nodes == where
     assert stage.field(borrower, "Restarts") == "0"
 
@@ -82,26 +89,36 @@ def test_an_interactive_job_of_the_owner_and_a_completing_one_keep_the_node(stag
     stage.never(lambda: stage.jobs()[borrower].nodes, 3)
     stage.cancel(owners.id)
     stage.runs(borrower, "n1")
+    shell.terminate()
     shell.wait(10)
 
 
+ENDS = [
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    *(pytest.param(how, marks=pytest.mark.long) for how in ("TIMEOUT", "NODE_FAIL")),
+]
+
+
 @pytest.mark.behaviour("B13")
-@pytest.mark.parametrize("how", ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"])
+@pytest.mark.parametrize("how", ENDS)
 def test_idleness_is_noticed_however_the_owners_job_ended(stage: Stage, how: str) -> None:
     stage.start()
-    wrap = {"COMPLETED": "sleep 1", "FAILED": "sleep 1; exit 3"}.get(how, "sleep 1000")
-    owners = stage.submit("alice", "--reservation=physics", wrap=wrap)
+    stage.wait(lambda: stage.journal("idle"), 5, "n1 is idle at first")
+    seen = len(stage.journal("idle"))
+    wrap = {"COMPLETED": "sleep 3", "FAILED": "sleep 3; exit 3"}.get(how, "sleep 1000")
+    owners = stage.submit("alice", "--reservation=physics", "--no-requeue", "--time=1", wrap=wrap)
     stage.runs(owners, "n1")
-    stage.wait(lambda: len(stage.journal("idle")) == 1, 5)
-    if how == "TIMEOUT":
-        stage.lab.run(["scontrol", "update", f"jobid={owners}", "timelimit=0:01"])
-        stage.lab.run(["scontrol", "update", f"jobid={owners}", "endtime=now"], check=False)
-    if how in ("CANCELLED", "TIMEOUT"):
+    stage.never(lambda: len(stage.journal("idle")) > seen, 1.5)  # a cycle has seen it busy
+    if how == "CANCELLED":
         stage.cancel(owners)
-    stage.wait(lambda: len(stage.journal("idle")) == 2, 10, "it is noticed")
+    if how == "NODE_FAIL":
+        stage.lab.run(["scontrol", "update", "nodename=n1", "state=down", "reason=failed"])
+    stage.wait(lambda: len(stage.journal("idle")) == seen + 1, 120 if how == "TIMEOUT" else 10, "it is noticed")
     evidence = stage.journal("idle")[-1]["text"]
-    assert evidence.startswith("n1 is idle of its owner")
-    assert "IDLE" in evidence
+    assert stage.field(owners, "JobState") == how
+    assert evidence.startswith("n1 is idle of its owner: no owner's job holds it; node ")
 
 
 def test_lending_stops_while_paused_and_over_a_restart(stage: Stage) -> None:

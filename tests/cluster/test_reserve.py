@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from slurm_reserve.lab import LabError
+
 from tests.cluster.stage import Stage
 
 pytestmark = pytest.mark.cluster

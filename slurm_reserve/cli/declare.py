@@ -1,0 +1,250 @@
+"""`create`, `list`, `show`, `update` and `delete`: reservations declared in reservations.d."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slurm_reserve.cli.common import Setting, console, look, now, reservation_names
+from slurm_reserve.errors import ReserveError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_reserve.site import ReservationSpec, Site
+
+NAME = click.argument("name", shell_complete=reservation_names)
+DRY = click.option("--dry-run", is_flag=True, help="Say what would be declared, and do nothing.")
+WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Until the daemon has made it so.")
+LONGEST_WAIT = 30.0  # seconds
+
+
+class RefusedError(ReserveError):
+    """What was asked cannot be done; nothing was changed."""
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    from slurm_reserve.cli.options import OPTIONS
+
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog="\b\nExamples:\n  slurm-reserve create physics --nodes n[1-2] --user alice --notice 30s\n"
+    "  slurm-reserve create bio --node-count 2 --partition main --account bio --end 2030-12-31\n"
+    "  slurm-reserve create chem --nodes n7 --user dave --dry-run"
+)
+@click.argument("name")
+@_options
+@DRY
+@WAIT
+@click.pass_context
+def create(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values: Any) -> None:
+    """Declare a reservation, when it can be met on this cluster.
+
+    It is written to reservations.d beside the site file before anything is done in Slurm.
+    """
+    from slurm_reserve.cli.options import build
+
+    _declare(ctx.obj, name, lambda _: build(name, values), dry_run, wait, is_new=True)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  slurm-reserve update physics --nodes n[1-3]\n  slurm-reserve update physics --notice 1m"
+)
+@NAME
+@_options
+@DRY
+@WAIT
+@click.pass_context
+def update(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values: Any) -> None:
+    """Change what is given, of a reservation that was created here."""
+    from slurm_reserve.cli.options import build
+
+    def changed(site: Site) -> ReservationSpec:
+        return build(name, values, _ours(ctx.obj, site, name))
+
+    _declare(ctx.obj, name, changed, dry_run, wait, is_new=False)
+
+
+def _declare(
+    setting: Setting, name: str, make: Callable[[Site], ReservationSpec], dry_run: bool, wait: bool, is_new: bool
+) -> None:
+    from slurm_reserve import cycle, declared
+
+    with declared.declared_lock(setting.site_file):
+        site = setting.site()
+        if is_new and site.reservation(name) is not None:
+            raise RefusedError(f"{name} is declared already, at {setting.spec(site, name).origin}; use update")
+        spec = make(site)
+        cluster = cycle.observe(site, setting.slurm(site))
+        others = replace(site, reservations=tuple(s for s in site.reservations if s.name != name))
+        _refuse(others, spec, cluster)
+        if not dry_run:
+            declared.write_reservation(setting.site_file, spec, getpass.getuser(), now())
+            _read_back(setting, name)
+    _tell(setting, name, "would be declared" if dry_run else "is declared")
+    if not dry_run:
+        wanted = spec.nodes if isinstance(spec.nodes, frozenset) else None
+        _until_made(setting, name, wait, lambda there: there is not None and wanted in (None, there.nodes))
+
+
+def _refuse(others: Site, spec: ReservationSpec, cluster: Any) -> None:
+    """Raise RefusedError with the reason when the reservation cannot be met beside all others."""
+    from slurm_reserve.desired import why_unmet_beside
+
+    if why := why_unmet_beside(others, cluster, spec):
+        raise RefusedError(f"{spec.name} cannot be met: {why}")
+
+
+def _read_back(setting: Setting, name: str) -> None:
+    """What was written must load with all the rest; else it is taken away again."""
+    from slurm_reserve import declared
+
+    try:
+        setting.site()
+    except ReserveError:
+        declared.delete_reservation_file(setting.site_file, name)
+        raise
+
+
+def _ours(setting: Setting, site: Site, name: str) -> ReservationSpec:
+    """The reservation, if it stands in reservations.d; raises RefusedError when it stands in the site file."""
+    from slurm_reserve import declared
+
+    spec = setting.spec(site, name)
+    if not declared.file_of(setting.site_file, name).exists():
+        raise RefusedError(f"{name} is declared at {spec.origin}: change it there, then reload the daemon")
+    return spec
+
+
+def _tell(setting: Setting, name: str, said: str) -> None:
+    if setting.as_json:
+        setting.show({"reservation": name, "text": said})
+    else:
+        click.echo(f"{name} {said}")
+
+
+def _until_made(setting: Setting, name: str, wait: bool, is_done: Callable[[Any], bool]) -> None:
+    """Wake the daemon, and wait until Slurm shows what was asked."""
+    from slurm_reserve import control, cycle
+
+    site = setting.site()
+    if control.give(site.daemon.run_dir, {"do": "wake"}) is None:
+        click.echo("no daemon runs; the next one will make it so", err=True)
+        return
+    end = time.monotonic() + (LONGEST_WAIT if wait else 0.0)
+    slurm = setting.slurm(site)
+    while time.monotonic() < end:
+        there = cycle.observe(site, slurm).reservations.get(name)
+        if is_done(there):
+            if not setting.as_json:
+                click.echo(f"Slurm shows {name}" + (f" on {_fold(there.nodes)}" if there else " no more"))
+            return
+        time.sleep(0.3)
+    if wait:
+        raise RefusedError(f"Slurm does not show it after {LONGEST_WAIT:.0f} s; `slurm-reserve plan` says why")
+
+
+def _fold(nodes: Iterable[str]) -> str:
+    from slurm_reserve import hostlist
+
+    return hostlist.fold(nodes)
+
+
+@click.command(epilog="\b\nExamples:\n  slurm-reserve delete physics\n  slurm-reserve delete physics --dry-run")
+@NAME
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@DRY
+@WAIT
+@click.pass_context
+def delete(ctx: click.Context, name: str, yes: bool, dry_run: bool, wait: bool) -> None:
+    """Withdraw a reservation that was created here.
+
+    What is lent of it is taken back; it goes from Slurm once none of the owner's jobs runs in it.
+    """
+    from slurm_reserve import declared
+
+    setting: Setting = ctx.obj
+    if not (yes or dry_run):
+        click.confirm(f"withdraw {name}?", abort=True)
+    with declared.declared_lock(setting.site_file):
+        _ours(setting, setting.site(), name)
+        if not dry_run:
+            declared.delete_reservation_file(setting.site_file, name)
+    _tell(setting, name, "would be withdrawn" if dry_run else "is withdrawn")
+    if not dry_run:
+        _until_made(setting, name, wait, lambda there: there is None)
+
+
+@click.command("list", epilog="\b\nExamples:\n  slurm-reserve list\n  slurm-reserve --json list")
+@click.pass_context
+def list_(ctx: click.Context) -> None:
+    """List what is declared, in the site file and in reservations.d. Does not ask Slurm."""
+    setting: Setting = ctx.obj
+    site = setting.site()
+    if setting.as_json:
+        setting.show([asdict(spec) for spec in site.reservations])
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("reservation", "owner", "nodes", "lent", "declared at"):
+        table.add_column(title, overflow="fold")
+    for spec in site.reservations:
+        lent = "on" if spec.lend.enabled else "off"
+        table.add_row(spec.name, _owner(spec), _nodes(spec), lent, _short(spec.origin, setting.site_file))
+    console().print(table)
+
+
+def _short(origin: str, site_file: Path) -> str:
+    return origin.removeprefix(f"{site_file.parent}/")
+
+
+def _owner(spec: ReservationSpec) -> str:
+    kinds = ("users", "accounts", "groups")
+    return " ".join(
+        f"{kind}={','.join(sorted(getattr(spec.owner, kind)))}" for kind in kinds if getattr(spec.owner, kind)
+    )
+
+
+def _nodes(spec: ReservationSpec) -> str:
+    if isinstance(spec.nodes, frozenset):
+        return _fold(spec.nodes)
+    features = "".join(f" {feature}" for feature in sorted(spec.nodes.features))
+    return f"{spec.nodes.node_count} of {spec.nodes.partition}{features}"
+
+
+@click.command(epilog="\b\nExample:\n  slurm-reserve show physics")
+@NAME
+@click.pass_context
+def show(ctx: click.Context, name: str) -> None:
+    """Show one reservation: what is declared, what Slurm has, who uses it, and the owner's longest wait."""
+    from slurm_reserve.bound import bound
+    from slurm_reserve.cli.status import _data
+    from slurm_reserve.durations import format_duration
+
+    setting: Setting = ctx.obj
+    result, remark = look(setting)
+    view = result.view
+    spec = setting.spec(view.site, name)
+    limit = bound(view.site, view.cluster.config, spec)
+    seen = _data(result, remark)["reservations"][name]
+    if setting.as_json:
+        setting.show({"declared": asdict(spec), "bound": asdict(limit) | {"total": limit.total}, "now": seen})
+        return
+    click.echo(f"{name}: {_nodes(spec)} for {_owner(spec)}, declared at {spec.origin}")
+    there = view.cluster.reservations.get(name)
+    click.echo(f"in Slurm: {_fold(there.nodes)}, until {there.end:%Y-%m-%d %H:%M %Z}" if there else "not in Slurm")
+    for node, each in seen["nodes"].items():
+        jobs = ", ".join(f"job {job['id']} of {job['user']}" for job in each["jobs"])
+        click.echo(f"  {node}: {each['state']}" + (f", {jobs}" if jobs else ""))
+    parts = " + ".join(f"{part} {format_duration(value)}" for part, value in asdict(limit).items())
+    click.echo(f"the owner waits at most {format_duration(limit.total)} for lent nodes: {parts}")

@@ -1,0 +1,97 @@
+"""`lend`, `reclaim`, `pause` and `resume`: standing orders."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from slurm_reserve.cli.common import Setting, ledger_of, now, reservation_names
+
+
+def _give(ctx: click.Context, order: dict[str, Any], dry_run: bool) -> None:
+    """To the daemon, or to the ledger where none runs; both do the same."""
+    from slurm_reserve import control
+
+    setting: Setting = ctx.obj
+    site = setting.site()
+    if dry_run:
+        said = f"would order: {order['do']} {order.get('reservation', '')}".strip()
+    else:
+        reply = control.give(site.daemon.run_dir, order)
+        if reply is None:
+            with ledger_of(site) as ledger:
+                reply = control.apply(ledger, order) + " (no daemon runs; it will be heeded by the next)"
+        said = reply
+    if setting.as_json:
+        setting.show({"order": order, "text": said, "dry_run": dry_run})
+    else:
+        click.echo(said)
+
+
+DRY = click.option("--dry-run", is_flag=True, help="Say what would be ordered, and do nothing.")
+NAME = click.argument("name", shell_complete=reservation_names)
+
+
+@click.command(epilog="\b\nExamples:\n  slurm-reserve pause\n  slurm-reserve pause --dry-run")
+@DRY
+@click.pass_context
+def pause(ctx: click.Context, dry_run: bool) -> None:
+    """Lend nothing new, anywhere, until `resume`; reclaim goes on. Persists over restarts."""
+    _give(ctx, {"do": "pause"}, dry_run)
+
+
+@click.command(epilog="\b\nExample:\n  slurm-reserve resume")
+@DRY
+@click.pass_context
+def resume(ctx: click.Context, dry_run: bool) -> None:
+    """Lend again after a pause."""
+    _give(ctx, {"do": "resume"}, dry_run)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  slurm-reserve lend physics off\n  slurm-reserve lend physics on\n"
+    "  slurm-reserve lend physics until 18:00"
+)
+@NAME
+@click.argument("what", type=click.Choice(["on", "off", "until"]))
+@click.argument("time", required=False)
+@DRY
+@click.pass_context
+def lend(ctx: click.Context, name: str, what: str, time: str | None, dry_run: bool) -> None:
+    """Turn lending of a reservation on or off, whatever the site file says.
+
+    `off` takes back what is lent, with the declared notice. `until TIME` lends until then, takes back, and lends no
+    more until `on`.
+    """
+    from slurm_reserve.durations import parse_time
+
+    if (what == "until") != (time is not None):
+        raise click.UsageError("`until` takes a time, `on` and `off` take none")
+    setting: Setting = ctx.obj
+    setting.spec(setting.site(), name)
+    until = parse_time(time, datetime.now().astimezone()).isoformat() if time else None
+    _give(ctx, {"do": "lend", "reservation": name, "enabled": what != "off", "until": until}, dry_run)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  slurm-reserve reclaim physics\n  slurm-reserve reclaim physics --nodes n1 --for 2h"
+)
+@NAME
+@click.option("--nodes", default="", help="Only these nodes, such as n[1-2]; all of them by default.")
+@click.option("--for", "how_long", default="1h", show_default=True, help="Not lent again for so long.")
+@DRY
+@click.pass_context
+def reclaim(ctx: click.Context, name: str, nodes: str, how_long: str, dry_run: bool) -> None:
+    """Take lent nodes back now, with the declared notice, and do not lend them for a while."""
+    from slurm_reserve import hostlist
+    from slurm_reserve.durations import parse_duration
+
+    setting: Setting = ctx.obj
+    setting.spec(setting.site(), name)
+    until: datetime = now() + max(parse_duration(how_long), timedelta(seconds=1))
+    names = sorted(hostlist.expand(nodes))
+    order = {"do": "reclaim", "reservation": name, "nodes": names, "until": until.isoformat(), "by": getpass.getuser()}
+    _give(ctx, order, dry_run)

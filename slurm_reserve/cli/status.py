@@ -1,0 +1,146 @@
+"""`status`: nodes, loans, who waits."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slurm_reserve.cli.common import Setting, console, look
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from slurm_reserve.cycle import Result
+    from slurm_reserve.model import Job
+    from slurm_reserve.site import ReservationSpec, Site
+    from slurm_reserve.view import View
+
+
+@click.command(
+    epilog="\b\nExamples:\n  slurm-reserve status\n  slurm-reserve status --watch\n  slurm-reserve --json status"
+)
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
+@click.option(
+    "--interval", default=2.0, show_default=True, help="Seconds between two looks.", type=click.FloatRange(0.5)
+)
+@click.pass_context
+def status(ctx: click.Context, watch: bool, interval: float) -> None:
+    """Show for each reservation its nodes, its loans and who waits. Changes nothing."""
+    setting: Setting = ctx.obj
+    if setting.as_json:
+        setting.show(_data(*look(setting)))
+    elif watch:
+        _watch(setting, interval)
+    else:
+        console().print(_page(*look(setting)))
+
+
+def _watch(setting: Setting, interval: float) -> None:
+    from rich.live import Live
+
+    with Live(_page(*look(setting)), console=console(), auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(interval)
+                live.update(_page(*look(setting)), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+def is_running(site: Site) -> bool:
+    """Whether a daemon holds the lock."""
+    from slurm_reserve.daemon import LOCK_NAME
+
+    try:
+        with (site.daemon.run_dir / LOCK_NAME).open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _state(view: View, spec: ReservationSpec, name: str) -> tuple[str, list[Job]]:
+    """One word for a node, and who holds it."""
+    node = view.cluster.nodes.get(name)
+    holders = list(view.holders.get(name, ()))
+    if node is None or not node.is_usable:
+        return "down", holders
+    if not holders:
+        return "idle", holders
+    if any(view.is_owners(spec, job) for job in holders):
+        return "owner", holders
+    return ("lent" if all(view.is_borrower(job) for job in holders) else "others"), holders
+
+
+def _data(result: Result, remark: str) -> dict[str, Any]:
+    view, plan = result.view, result.plan
+    reservations = {}
+    for spec in view.site.reservations:
+        there = view.cluster.reservations.get(spec.name)
+        nodes = sorted(there.nodes) if there else []
+        reservations[spec.name] = {
+            "is_there": there is not None,
+            "nodes": {
+                name: {"state": state, "jobs": [{"id": j.id, "user": j.user, "since": j.started} for j in holders]}
+                for name in nodes
+                for state, holders in [_state(view, spec, name)]
+            },
+            "waiting": [
+                {"job": d.job.id, "user": d.job.user, "verdict": str(d.verdict), "why": d.why}
+                for d in plan.decisions
+                if d.reservation == spec.name
+            ],
+            "not_lent_because": plan.withheld.get(spec.name, ""),
+            "unmet": plan.unmet.get(spec.name, ""),
+        }
+    orders = view.memory.orders
+    return {
+        "at": view.cluster.at,
+        "daemon_runs": is_running(view.site),
+        "paused": orders.paused,
+        "reservations": reservations,
+        "waiting_borrowers": dict(plan.not_lent) | {loan.job.id: "about to be lent to" for loan in plan.loans},
+        "remark": remark,
+    }
+
+
+def _page(result: Result, remark: str) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from slurm_reserve.words import printable
+
+    view = result.view
+    data = _data(result, remark)
+    daemon = "runs" if data["daemon_runs"] else "does not run"
+    head = f"{view.site.cluster}, {view.cluster.at.astimezone():%H:%M:%S}: the daemon {daemon}"
+    parts: list[Any] = [Text(head + (", lending is paused" if data["paused"] else ""), style="bold")]
+    table = Table(box=None, pad_edge=False)
+    for title in ("reservation", "node", "state", "jobs"):
+        table.add_column(title, overflow="fold")
+    styles = {"owner": "blue", "lent": "green", "idle": "", "down": "red", "others": "yellow"}
+    for name, each in data["reservations"].items():
+        for node, seen in each["nodes"].items():
+            jobs = ", ".join(f"{job['id']} {printable(job['user'], 20)}" for job in seen["jobs"][:4])
+            table.add_row(name, node, Text(seen["state"], style=styles[seen["state"]]), Text(jobs))
+        if not each["nodes"]:
+            table.add_row(name, "-", Text("not there", style="red"), Text(each["unmet"]))
+    parts.append(table)
+    for name, each in data["reservations"].items():
+        parts += [
+            Text(f"{name}: job {w['job']} of {printable(w['user'], 20)} {w['verdict']}: {w['why']}")
+            for w in each["waiting"]
+        ]
+        if each["not_lent_because"]:
+            parts.append(Text(f"{name}: nothing new is lent: {each['not_lent_because']}", style="yellow"))
+    waiting = list(data["waiting_borrowers"].items())
+    parts += [Text(f"waiting borrower {job}: {printable(why)}") for job, why in waiting[:10]]
+    if len(waiting) > 10:
+        parts.append(Text(f"and {len(waiting) - 10} more waiting borrowers"))
+    return Group(*parts)

@@ -1,0 +1,39 @@
+"""What real Slurm printed (see `record.py`), one folder a release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from slurm_reserve.model import Job
+from slurm_reserve.slurm.jobs import parse_jobs
+from slurm_reserve.slurm.shapes import Terms
+
+from tests.slurm.record import END, FOLDER
+
+RELEASES = sorted(folder.name for folder in FOLDER.iterdir())
+ANY = RELEASES[0]
+
+
+def recorded(name: str, release: str = ANY) -> str:
+    """One answer, byte for byte: `recorded("jobs.running")`."""
+    return (FOLDER / release / f"{name}.txt").read_bytes().decode()
+
+
+def named(kind: str) -> list[Path]:
+    """The recordings of a kind, whatever the scene and the release: `named("nodes")`."""
+    return sorted(FOLDER.glob(f"*/{kind}.*.txt"))
+
+
+def failures(release: str = ANY) -> dict[str, dict[str, Any]]:
+    """How commands failed: name -> command, status, printed, errors."""
+    found: dict[str, dict[str, Any]] = json.loads((FOLDER / release / "failures.json").read_text())
+    return found
+
+
+def jobs(scene: str, terms: Terms = Terms(), kind: str = "jobs") -> dict[str, Job]:  # noqa: B008 -- frozen
+    """The jobs of a scene by their ids."""
+    found = parse_jobs(recorded(f"{kind}.{scene}"), END, terms)
+    assert len({job.id for job in found}) == len(found)
+    return {job.id: job for job in found}

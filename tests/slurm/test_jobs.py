@@ -1,0 +1,278 @@
+"""Jobs, as real Slurm printed them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from slurm_reserve.model import Shape
+from slurm_reserve.slurm.jobs import is_excluded_known, parse_excluded, parse_jobs, with_excluded
+from slurm_reserve.slurm.port import SlurmUnreadableError
+from slurm_reserve.slurm.shapes import Terms
+
+from tests.slurm.record import END, REQUESTS
+from tests.slurm.recordings import jobs, recorded
+
+ONE = frozenset({"n1"})
+
+
+def requested(*options: str, terms: Terms = Terms()) -> Any:  # noqa: B008 -- frozen
+    """The job that was submitted with these options."""
+    found = sorted(jobs("requests", terms).values(), key=lambda job: job.job_id)
+    return found[REQUESTS.index(options)]
+
+
+# What it asks for
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("-n1",), {"max_nodes": 1}),
+        (("-n8",), {"max_nodes": 1, "may_spread": True, "cpus": 8, "tasks": 8}),
+        (("-N2", "-n8"), {"min_nodes": 2, "max_nodes": 2, "cpus": 8, "tasks": 8}),
+        (("-N1-3", "-n5"), {"max_nodes": 3, "cpus": 5, "tasks": 5}),
+        (("-n300",), {"max_nodes": 38, "may_spread": True, "cpus": 300, "tasks": 300}),
+        (("-N2",), {"min_nodes": 2, "max_nodes": 2, "cpus": 2, "tasks": 2}),
+        (("-c3",), {"max_nodes": 1, "cpus": 3, "cpus_per_task": 3, "min_cpus_per_node": 3}),
+        (
+            ("-n4", "--ntasks-per-node=2"),
+            {"min_nodes": 2, "max_nodes": 2, "cpus": 4, "tasks": 4, "tasks_per_node": 2, "min_cpus_per_node": 2},
+        ),
+        (("--mincpus=3",), {"max_nodes": 1, "min_cpus_per_node": 3}),
+        (("--exclusive",), {"max_nodes": 1, "exclusive": True}),
+        (("--oversubscribe",), {"max_nodes": 1}),
+        (("--gres=gpu:a100:1",), {"max_nodes": 1, "gres_per_node": {"gpu": 1, "gpu:a100": 1}}),
+        (("--gres=gpu",), {"max_nodes": 1, "gres_per_node": {"gpu": 1}}),
+        (("--gpus=2",), {"max_nodes": 1, "may_spread": True, "gres_per_job": {"gpu": 2}}),
+        (
+            ("-n2", "--gpus-per-task=1"),
+            {"max_nodes": 1, "may_spread": True, "cpus": 2, "tasks": 2, "gres_per_task": {"gpu": 1}},
+        ),
+        (("-C", "big&fast"), {"max_nodes": 1, "features": "big&fast"}),
+        (("-C", "fast|slow"), {"max_nodes": 1, "features": "fast|slow"}),
+        (
+            ("-w", "n[2-3]", "-N2"),
+            {"min_nodes": 2, "max_nodes": 2, "cpus": 2, "tasks": 2, "required_nodes": frozenset({"n2", "n3"})},
+        ),
+    ],
+)
+def test_a_request_is_understood(options: tuple[str, ...], wanted: dict[str, Any]) -> None:
+    assert requested(*options).shape == Shape(**{"memory_per_cpu": 1000, **wanted})
+
+
+@pytest.mark.parametrize(
+    ("options", "per_node", "per_cpu"),
+    [
+        (("-n4", "--mem=3000"), 3000, 0),
+        (("-n4", "--mem-per-cpu=500"), 0, 500),
+        (("-N2", "--mem=500"), 0, 500),  # two CPUs on two nodes: squeue leaves it open; this reading needs more
+    ],
+)
+def test_memory_for_a_node_is_told_from_memory_for_a_cpu(options: tuple[str, ...], per_node: int, per_cpu: int) -> None:
+    shape = requested(*options).shape
+    assert (shape.memory_per_node, shape.memory_per_cpu) == (per_node, per_cpu)
+
+
+def test_all_of_a_nodes_memory_needs_the_whole_node() -> None:
+    assert requested("--mem=0").shape.exclusive
+    assert not requested("--mem=0", terms=Terms(memory_counts=False)).shape.exclusive
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--exclusive=user",), ("exclusive by user",)),
+        (("--gpus-per-node=1", "--cpus-per-gpu=2"), ("CPUs per GRES",)),
+        (("--gpus-per-node=1", "--mem-per-gpu=100"), ("memory per GRES",)),
+        (
+            ("--gpus-per-node=2", "--gpus-per-socket=1", "--sockets-per-node=2"),
+            ("GRES per socket", "sockets per node"),
+        ),
+        (("--gres=shard:2",), ("shard",)),
+        (("-C", "[fast*1&slow*1]", "-N2"), ("counted or grouped features",)),
+        (("--contiguous",), ("contiguous nodes",)),
+        (("--switches=1@10",), ("switches",)),
+        (("--threads-per-core=1",), ("threads per core",)),
+        (("--hint=nomultithread",), ("threads per core",)),
+        (("--cores-per-socket=2",), ("cores per socket",)),
+        (("--sockets-per-node=1",), ("sockets per node",)),
+        (("--ntasks-per-core=1", "-n2"), ("tasks per core",)),
+        (("--tmp=100",), ("temporary disk",)),
+    ],
+)
+def test_what_cannot_be_proved_is_named(options: tuple[str, ...], words: tuple[str, ...]) -> None:
+    assert requested(*options).shape.unproven == words
+
+
+def test_threads_of_cores_mean_nothing_where_cores_have_one() -> None:
+    terms = Terms(single_threaded=True)
+    assert requested("--hint=nomultithread", terms=terms).shape.unproven == ()
+    assert requested("--ntasks-per-core=1", "-n2", terms=terms).shape.unproven == ()
+
+
+# Who, where, when
+
+
+def test_time_limits_are_read() -> None:
+    assert requested("-t", "90").time_limit == timedelta(minutes=90)
+    assert requested("-t", "2-3").time_limit == timedelta(days=2, hours=3)
+    assert requested("-n1").time_limit is None
+    assert requested("-t", "400-0").time_limit is None  # squeue prints INVALID for more than a year
+
+
+def test_partitions_licences_dependencies_and_a_later_begin_are_read() -> None:
+    assert requested("-p", "main,preempt").partitions == ("main", "preempt")
+    assert requested("-L", "matlab:2").licenses == "matlab:2"
+    assert requested("-d", "afterany:1").dependency == "afterany:1(unfulfilled)"
+    assert requested("--begin=2040-01-02T03:04:05").eligible == datetime(2040, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert requested("-n1").eligible is None  # held
+
+
+def test_an_account_may_hold_separators_and_line_ends() -> None:
+    """Without accounting anybody may call an account anything; every other job must be read all the same."""
+    job = requested("--account=strange \x1f\x1dname\nJOBID")
+    assert job.account == "strange \x1f\x1dname\njobid"
+    assert len(jobs("requests")) == len(REQUESTS)
+
+
+def test_account_and_qos_are_read() -> None:
+    (job,) = jobs("accounting").values()
+    assert (job.user, job.account, job.qos) == ("alice", "physics", "high")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Resources", "Licenses", "Dependency", "Reservation", "BeginTime", "JobArrayTaskLimit", "JobHeldUser",
+        "PartitionTimeLimit", "ReqNodeNotAvail, May be reserved for other job", "ReqNodeNotAvail, UnavailableNodes:n3",
+    ],
+)  # fmt: skip
+def test_every_reason_to_wait_is_read(reason: str) -> None:
+    waiting = [job for job in jobs("reasons").values() if job.reason == reason]
+    assert waiting
+    assert all(job.is_pending and job.started is None and job.ends is None for job in waiting)
+
+
+def test_a_running_job_holds_its_nodes_since_its_start() -> None:
+    (job,) = (job for job in jobs("running").values() if job.time_limit == timedelta(minutes=30))
+    assert job.nodes == {"n3"}
+    assert (job.state, job.batch, job.user) == ("RUNNING", True, "alice")
+    assert job.started is not None
+    assert job.ends == job.started + timedelta(minutes=30)
+
+
+def test_a_suspended_job_holds_its_node() -> None:
+    (job,) = (job for job in jobs("running").values() if job.state == "SUSPENDED")
+    assert job.holds_nodes
+    assert job.nodes == {"n4"}
+
+
+def test_a_requeued_job_holds_its_node_until_it_is_clean() -> None:
+    (completing,) = (job for job in jobs("running").values() if job.is_completing and job.restarts)
+    assert completing.nodes == {"n5"}
+    assert (completing.restarts, completing.is_pending) == (1, False)
+    (waiting,) = (job for job in jobs("running").values() if job.is_pending and job.restarts)
+    assert (waiting.restarts, waiting.nodes, waiting.reason) == (1, frozenset(), "BeginTime")
+    assert waiting.eligible is not None
+    assert waiting.eligible > waiting.submitted
+
+
+def test_a_job_of_srun_is_no_batch_job() -> None:
+    (job,) = (job for job in jobs("running").values() if not job.batch)
+    assert (job.nodes, job.shape.gres_per_node) == (ONE, {"gpu": 1, "gpu:a100": 1})
+
+
+def test_the_parts_of_a_heterogeneous_job_name_its_leader() -> None:
+    parts = [job for job in jobs("running").values() if job.het_job]
+    assert len(parts) == 2
+    assert {job.het_job for job in parts} == {min(job.id for job in parts)}
+
+
+def test_a_job_that_is_over_holds_nothing() -> None:
+    over = jobs("over", kind="all-jobs")
+    assert {job.state for job in over.values()} == {"COMPLETED", "FAILED", "CANCELLED", "RUNNING"}
+    assert [job.state for job in over.values() if job.holds_nodes] == ["RUNNING"]
+
+
+def test_a_state_nobody_knows_is_taken_to_hold_nodes() -> None:
+    text = recorded("jobs.over").replace("RUNNING", "JUGGLING")
+    (job,) = (job for job in parse_jobs(text, END, Terms()) if job.state == "JUGGLING")
+    assert job.nodes == {"n5"}
+
+
+# Arrays
+
+
+def test_the_pending_rest_of_an_array_is_one_job_with_its_tasks() -> None:
+    first, second = requested("--array=1-9:2%2"), requested("--array=1,3-5,100")
+    assert (first.id, first.array_tasks, first.array_limit) == (str(first.job_id), (1, 3, 5, 7, 9), 2)
+    assert (second.array_tasks, second.array_limit) == ((1, 3, 4, 5, 100), 0)
+
+
+def test_an_array_of_one_task_is_that_task() -> None:
+    job = requested("--array=7")
+    assert (job.id, job.array_tasks) == (f"{job.job_id}_7", ())
+
+
+def test_running_tasks_and_tasks_that_were_changed_are_jobs_by_themselves() -> None:
+    """A pending task that was sent to a reservation is told from the rest of its array, which was not."""
+    found = jobs("running")
+    (rest,) = (job for job in found.values() if job.array_tasks)
+    assert (rest.array_tasks, rest.array_limit, rest.reservation) == ((3, 5, 6), 2, "")
+    assert found[f"{rest.id}_1"].nodes == found[f"{rest.id}_2"].nodes == {"n2"}
+    sent = found[f"{rest.id}_4"]
+    assert (sent.reservation, sent.is_pending) == ("physics", True)
+
+
+@pytest.mark.parametrize("scene", ["requests", "running"])
+def test_tasks_printed_one_by_one_are_put_together_again(scene: str) -> None:
+    """Releases without --array-unique print them so; the limit of an array's tasks is lost then."""
+    together, single = jobs(scene), jobs(scene, kind="jobs-one-by-one")
+    assert single.keys() == together.keys()
+    assert {job.id: job.array_tasks for job in single.values()} == {
+        job.id: job.array_tasks for job in together.values()
+    }
+
+
+# Excluded nodes
+
+
+def test_excluded_nodes_are_added_where_the_release_prints_them_elsewhere() -> None:
+    assert not is_excluded_known(recorded("jobs.requests"), END)
+    excluded = parse_excluded(recorded("excluded.requests"))
+    assert with_excluded(requested("-x", "n[3-4]"), excluded).shape.excluded_nodes == {"n3", "n4"}
+    assert with_excluded(requested("-n1"), excluded) == requested("-n1")
+
+
+def test_excluded_nodes_are_read_where_the_release_has_the_field() -> None:
+    title = "REQ_NODES\x1f"
+    header, *records = recorded("jobs.requests").split(f"{END}\n")
+    header = header.replace(f"{title}\x1f", f"{title}EXC_NODES\x1f")
+    text = f"{END}\n".join([header, *records])
+    assert is_excluded_known(text, END)
+
+
+# What is no answer
+
+
+def test_no_jobs_are_told_from_no_answer() -> None:
+    assert parse_jobs(recorded("jobs.empty"), END, Terms()) == ()
+    with pytest.raises(SlurmUnreadableError):
+        parse_jobs("", END, Terms())
+
+
+def test_an_answer_that_is_cut_off_anywhere_is_unreadable_or_ends_with_a_whole_job() -> None:
+    text = recorded("jobs.running")
+    for length in range(len(text)):
+        if text[:length].endswith(f"{END}\n"):
+            continue
+        with pytest.raises(SlurmUnreadableError):
+            parse_jobs(text[:length], END, Terms())
+
+
+def test_a_guessed_end_of_a_record_forges_no_job() -> None:
+    """What ends a record holds a new secret in every call: an account that holds an old one is an account."""
+    text = recorded("jobs.requests").replace(END, "secret").replace("strange ", f"strange {END}\n")
+    assert len(parse_jobs(text, "secret", Terms())) == len(REQUESTS)
