@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from slurm_reserve import desired, lending
 from slurm_reserve.site import Find, NodeRequest, ReservationSpec
-from slurm_reserve.view import View
+from slurm_reserve.view import View, backfill_interval
 
 
 class Level(StrEnum):
@@ -174,6 +174,13 @@ def _long_waits(view: View) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "slurm.conf", text, "set KillWait=30")
 
 
+def _slow_backfill(view: View) -> Iterator[Finding]:
+    interval = round(backfill_interval(view.cluster.config).total_seconds())
+    if interval > 10:
+        text = f"while ordinary jobs wait, borrowers are started by backfill only, every {interval} s"
+        yield Finding(Level.NOTE, "slurm.conf", text, "add bf_interval=10 to SchedulerParameters to lend sooner")
+
+
 def _few(nodes: frozenset[str]) -> str:
     names = sorted(nodes)
     return ",".join(names[:5]) + (" and more are" if len(names) > 5 else " are" if len(names) > 1 else " is")
@@ -197,4 +204,5 @@ CHECKS: tuple[Check, ...] = (
     _signal_hole,
     _owner_by_account,
     _long_waits,
+    _slow_backfill,
 )

@@ -14,9 +14,8 @@ from slurm_reserve.site import Find, ReservationSpec
 from slurm_reserve.view import View
 
 # Slurm's words for "it would start, were there nodes"; a new job has none yet. squeue(1), JOB REASON CODES.
-_WANTS_NODES = frozenset(
-    {"", "None", "Priority", "Resources", "Reservation", "ReqNodeNotAvail", "NodeDown", "Nodes_required_for_job_are"}
-)
+_WANTS_NODES = frozenset({"", "None", "Priority", "Resources", "Reservation", "ReqNodeNotAvail", "NodeDown"})
+_BUSY_NODES = "Nodes required for job are"  # ... DOWN, DRAINED or reserved for jobs in higher priority partitions
 # Time to put borrowers out before a reservation ends, besides notice and KillWait: two looks and a pass.
 END_MARGIN = timedelta(seconds=30)
 
@@ -41,7 +40,8 @@ class Recall:
 
 def is_waiting_for_nodes(reason: str) -> bool:
     """Whether Slurm's reason (which may carry a list of nodes behind a comma) is cured by nodes."""
-    return reason.partition(",")[0].partition("(")[0].strip() in _WANTS_NODES
+    word = reason.partition(",")[0].partition("(")[0].strip()
+    return word in _WANTS_NODES or word.replace("_", " ").startswith(_BUSY_NODES)
 
 
 def blocked(view: View, job: Job) -> str:

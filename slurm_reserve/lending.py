@@ -225,7 +225,7 @@ def _unlendable(view: View, job: Job) -> str:
     if until is not None and view.cluster.at < until:
         return f"did not start when last lent to; tried again at {until:%H:%M:%S}"
     sent = view.memory.attached.get(job.key)
-    if job.reservation and sent is not None and view.cluster.at - sent.at > view.grace:
+    if job.reservation and sent is not None and view.cluster.at - sent.at > view.patience:
         return "did not start where it was sent"
     return ""
 

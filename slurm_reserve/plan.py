@@ -33,7 +33,7 @@ from slurm_reserve.actions import (
     NotifyJob,
     UpdateReservation,
 )
-from slurm_reserve.lending import Loan
+from slurm_reserve.lending import Lending, Loan
 from slurm_reserve.model import Job, JobKey, Reservation
 from slurm_reserve.reclaim import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
 from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, ReservationSpec
@@ -76,8 +76,7 @@ def make(view: View) -> Plan:
     groups = []
     leaving: set[JobKey] = set()  # a job that holds nodes of two reservations is evicted once
     for name, ground in grounds.items():
-        loans = [loan for loan in lent.loans if loan.reservation == name]
-        taken_back = [a for a in _take_back(view, ground, loans, reports) if not _is_repeated(a, leaving)]
+        taken_back = [a for a in _take_back(view, ground, lent, reports) if not _is_repeated(a, leaving)]
         groups.append(Group(f"reclaim {name}", tuple(taken_back)))
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     groups.append(Group("end waits", tuple(_end_waits(view))))
@@ -124,23 +123,25 @@ def _is_repeated(action: Action, leaving: set[JobKey]) -> bool:
     return repeated
 
 
-def _take_back(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str]) -> Iterator[Action]:
-    yield from _close(view, ground, loans, reports)
+def _take_back(view: View, ground: Ground, lent: Lending, reports: dict[str, str]) -> Iterator[Action]:
+    loans = [loan for loan in lent.loans if loan.reservation == ground.spec.name]
+    yield from _close(view, ground, lent, reports)
     yield from _evict(view, ground)
     yield from _hand_over(view, ground)
     if not loans:
         yield from _shrink(view, ground)
 
 
-def _close(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str]) -> Iterator[Action]:
+def _close(view: View, ground: Ground, lent: Lending, reports: dict[str, str]) -> Iterator[Action]:
     """Nothing may wait in the lend reservation but what is lent to now; nobody may run in it but borrowers."""
-    name, kept = ground.spec.lend_name, {loan.job.key for loan in loans}
+    name, kept = ground.spec.lend_name, {loan.job.key for loan in lent.loans if loan.reservation == ground.spec.name}
     for job in view.referrers.get(name, ()):
         on_its_nodes = bool(job.nodes & ground.reservation.nodes)
         if job.is_pending and job.key not in kept:
             if not view.is_borrower(job):
                 reports[f"job {job.id}"] = f"{job.user} sent an ordinary job to {name}; it is taken off"
-            yield DetachJob(job.key, name, _why_detached(view, ground, job), _retry_at(view, job, RETRY_BORROWER))
+            why = _why_detached(view, ground, job, lent.refused.get(job.id, "does not fit any more"))
+            yield DetachJob(job.key, name, why, _retry_at(view, job, view.patience, RETRY_BORROWER))
         elif job.holds_nodes and not job.is_completing and not on_its_nodes:
             yield DetachJob(job.key, name, "runs elsewhere, and would keep the lend reservation from going")
         elif job.holds_nodes and not view.is_borrower(job) and not view.is_going(job):
@@ -153,16 +154,16 @@ def _close(view: View, ground: Ground, loans: list[Loan], reports: dict[str, str
             yield EvictJob(job.key, spec.name, job.nodes, "intruder", why, requeue=job.batch, is_intruder=True)
 
 
-def _why_detached(view: View, ground: Ground, job: Job) -> str:
+def _why_detached(view: View, ground: Ground, job: Job, refused: str) -> str:
     if not view.is_borrower(job):
         return "it is no borrower"
-    return "an owner's job comes first" if ground.is_closing else "it did not start, or does not fit any more"
+    return "an owner's job comes first" if ground.is_closing else refused
 
 
-def _retry_at(view: View, job: Job, after: timedelta) -> datetime | None:
+def _retry_at(view: View, job: Job, patience: timedelta, after: timedelta) -> datetime | None:
     """Sent by us and not started: not sent again at once."""
     sent = view.memory.attached.get(job.key)
-    return view.cluster.at + after if sent is not None and view.cluster.at - sent.at > view.grace else None
+    return view.cluster.at + after if sent is not None and view.cluster.at - sent.at > patience else None
 
 
 def _evict(view: View, ground: Ground) -> Iterator[Action]:
@@ -188,7 +189,7 @@ def _hand_over(view: View, ground: Ground) -> Iterator[Action]:
         if decision.names_it:
             stuck = ours is not None and now - ours.at > 2 * view.grace + spec.reclaim.notice and not ground.borrowers()
             if ours is not None and ours.reservation == spec.name and (decision.verdict not in CLOSING or stuck):
-                yield DetachJob(job.key, spec.name, decision.why, _retry_at(view, job, RETRY_OWNER))
+                yield DetachJob(job.key, spec.name, decision.why, _retry_at(view, job, view.grace, RETRY_OWNER))
         elif _is_to_attach(view, ground, decision):
             yield AttachJob(job.key, spec.name, decision.why)
 

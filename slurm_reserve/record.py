@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from slurm_reserve import words
-from slurm_reserve.actions import Action, EvictJob, NotifyJob
+from slurm_reserve.actions import Action, DetachJob, EvictJob, NotifyJob
 from slurm_reserve.execute import Outcome, Status
 from slurm_reserve.journal import Entry, Journal, as_json
 from slurm_reserve.ledger import Ledger
@@ -105,6 +105,7 @@ def _sentence(outcomes: Sequence[Outcome], jobs: dict[JobKey, Job]) -> str:
     for outcome in outcomes:
         action = outcome.action
         why = f" for {action.cause}" if isinstance(action, EvictJob | NotifyJob) else ""
+        why = f", for {action.reason}" if isinstance(action, DetachJob) else why
         result = "" if outcome.status is Status.DONE else f" ({outcome.status}: {words.printable(outcome.text)})"
         parts.append(words.describe(action, jobs) + why + result)
     return "; ".join(parts)

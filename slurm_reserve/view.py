@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cached_property
 
 from slurm_reserve.fit import Room
 from slurm_reserve.memory import Memory
-from slurm_reserve.model import Cluster, Job, JobKey, Node
+from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
 from slurm_reserve.site import ReservationSpec, Site
 
 # An eviction that has not shown after so long is issued again: slurmctld may have forgotten it in a crash.
@@ -97,6 +98,15 @@ class View:
         """Two scheduling passes: how long our proof is believed against what Slurm does."""
         return 2 * self.site.daemon.scheduling_pass
 
+    @cached_property
+    def patience(self) -> timedelta:
+        """How long a borrower may take to start where it was sent.
+
+        While a job of a higher tier waits, slurmctld's main scheduler leaves jobs of lower tiers to backfill, also
+        those in a reservation that has room; backfill comes round every bf_interval: slurm.conf(5).
+        """
+        return self.grace + 2 * backfill_interval(self.cluster.config)
+
     def is_borrower(self, job: Job) -> bool:
         """Asked to be run on terms that let it be evicted: all its partitions, or its QOS, are lendable."""
         lending = self.site.lending
@@ -144,6 +154,12 @@ class View:
             if job.key in gone and len(job.nodes) == 1:
                 room = _give_back(room, job)
         return room
+
+
+def backfill_interval(config: SlurmConfig) -> timedelta:
+    """Time between two backfill passes, as SchedulerParameters says; 30 s by default."""
+    found = re.search(r"\bbf_interval=(\d{1,6})", config.scheduler_parameters)
+    return timedelta(seconds=int(found[1]) if found else 30)
 
 
 def _by_slurm(job: Job) -> tuple[int, datetime, int, str]:

@@ -7,11 +7,14 @@ import os
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from slurm_reserve.lab import Lab, LabError, LabSpec
+from slurm_reserve.lab import demo as demonstration
 
 META_COMMAND = "slurm_reserve.lab.command"
 
@@ -142,6 +145,27 @@ def shell(ctx: click.Context, name: str | None, user: str) -> None:
     """
     argv = only(name).command(ctx.meta[META_COMMAND] or ["bash"], user)
     os.execv(argv[0], argv)  # noqa: S606  the terminal goes with it, and no shell reads the arguments
+
+
+@lab.command()
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write steps and times to FILE."
+)
+def demo(json_file: str | None) -> None:
+    r"""Tell the story on a lab of its own: reserve, lend, reclaim.
+
+    It submits real jobs as the lab's users and waits until Slurm's own commands show each step. Ends with 0 only if
+    every step was seen.
+
+    \b
+    Examples:
+      slurm-reserve lab demo
+      slurm-reserve lab demo --json steps.json
+    """
+    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
+    story = demonstration.tell(console)
+    if json_file:
+        Path(json_file).write_text(demonstration.as_json(story))
 
 
 @lab.command()

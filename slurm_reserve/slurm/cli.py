@@ -15,13 +15,12 @@ from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm import arguments, jobs, text
-from slurm_reserve.slurm.command import Commands, TimedOutError, Wrap
+from slurm_reserve.slurm.command import Commands, Wrap
 from slurm_reserve.slurm.kept import Kept
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
 from slurm_reserve.slurm.shapes import Terms
 
 KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
-_SIGNAL_TIMEOUT = 4.0  # seconds; before scancel tries again, which it does for a job without processes, for minutes
 _GETENT_MISSING = 2  # exit status of getent when it does not know all of the names
 
 
@@ -203,16 +202,9 @@ class CliSlurm:
 
     def signal_job(self, job: JobKey, signal: str) -> None:
         """Signal the job's steps and its batch shell with its children; refused for a job that has no processes."""
-        name = arguments.signal_name(signal)
-        try:
-            self._commands.change(
-                "scancel", "-v", f"--signal={name}", "--full", arguments.job(job.id), timeout=_SIGNAL_TIMEOUT
-            )
-        except TimedOutError as error:
-            # scancel tries ten times to signal a job that waits or is being started, with pauses of 5 s and more.
-            if "transitional state" not in error.said:
-                raise
-            raise SlurmRefusedError(f"job {job.id} has no processes to signal yet", error.said) from error
+        argv = ["scancel", "-v", f"--signal={arguments.signal_name(signal)}", "--full", arguments.job(job.id)]
+        # scancel tries for minutes to signal a job that waits or is being started.
+        self._commands.change(*argv, give_up="transitional state")
 
     def requeue_job(self, job: JobKey) -> None:
         """`scontrol requeue incomplete`; refused for a job that cannot be requeued."""

@@ -34,16 +34,18 @@ _ALWAYS = {
     "SLURM_BITSTR_LEN": "0",  # a job array's tasks in full, however many they are
     "SLURM_TIME_FORMAT": "standard",
 }
-# What is said when no answer came, rather than a refusal; in lower case.
+# What is said when no answer came, rather than a refusal; in lower case. (To create a reservation without slurmctld
+# gives "Unexpected message received".)
 _NO_ANSWER = (
     "unable to contact slurm controller", "socket timed out", "zero bytes were transmitted", "standby mode",
     "communication connection failure", "communication shutdown failure", "message send failure",
     "message receive failure", "protocol authentication error", "connection refused", "connection reset",
     "connection timed out", "missing socket error", "received zero length message", "insane message length",
     "header lengths are longer", "failed to send entire message", "incompatible versions of client and server",
-    "could not establish a configuration source", "munge", "unable to contact slurmdbd", "slurmdbd connection",
+    "could not establish a configuration source", "munge", "unexpected message received",
 )  # fmt: skip
-_COMPLAINTS = ("error", "invalid", "denied", "no longer", "unable")
+_COMPLAINTS = ("error", "invalid", "denied", "no longer", "unable", "transitional")
+_LOOK = 0.2  # seconds between two looks at what a command has said so far
 _SHOWN = 300
 
 
@@ -68,7 +70,7 @@ class Answer:
     @property
     def is_no_answer(self) -> bool:
         """Whether the failure is that slurmctld could not be reached."""
-        said = "\n".join(self._complaints()).lower()
+        said = ("\n".join(self._complaints()) or self.err).lower()
         return any(words in said for words in _NO_ANSWER)
 
     def _complaints(self) -> list[str]:
@@ -93,43 +95,61 @@ class Commands:
             raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
         return answer.out
 
-    def change(self, *argv: str, timeout: float | None = None) -> None:
+    def change(self, *argv: str, give_up: str = "") -> None:
         """Run a command that changes something. Raises SlurmRefusedError when Slurm says no.
 
-        The exit status of scontrol is not enough: it is 0 after some errors.
+        The exit status of scontrol is not enough: it is 0 after some errors. A command that goes on trying after it
+        has said `give_up` is ended there.
         """
-        answer = self.run(*argv, timeout=timeout)
+        answer = self.run(*argv, give_up=give_up)
         if answer.code == 0 and not (argv[0] == "scontrol" and answer.complaint):
             return
         if answer.is_no_answer:
             raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
         raise SlurmRefusedError(f"{_shown(argv)}: {answer.why}", answer.why)
 
-    def run(self, *argv: str, timeout: float | None = None) -> Answer:
+    def run(self, *argv: str, give_up: str = "") -> Answer:
         """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""
-        limit = timeout or self.settings.timeout.total_seconds()
         started = self.clock()
         self.calls[argv[0]] += 1
         try:
-            done = subprocess.run(
+            with subprocess.Popen(
                 self._complete(argv),
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=limit,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env=self._environment(),
-                check=False,
-            )
+            ) as process:
+                try:
+                    code, out, err = self._finish(process, give_up)
+                finally:
+                    process.kill()  # does nothing when it has ended
         except subprocess.TimeoutExpired as error:
-            said = (error.stderr or b"").decode(errors="replace").strip()
-            raise TimedOutError(f"{_shown(argv)}: no answer within {limit:g} s", said) from error
+            raise SlurmUnavailableError(f"{_shown(argv)}: no answer within {error.timeout:g} s") from error
         except OSError as error:
             raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
         finally:
             self.seconds += self.clock() - started
-        if done.returncode < 0:
-            raise SlurmUnavailableError(f"{_shown(argv)}: killed by signal {-done.returncode}")
+        if code < 0:
+            raise SlurmUnavailableError(f"{_shown(argv)}: killed by signal {-code}")
         # What is not UTF-8 is somebody's free text, which nothing is decided by.
-        return Answer(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return Answer(code, out.decode(errors="replace"), err.decode(errors="replace"))
+
+    def _finish(self, process: subprocess.Popen[bytes], give_up: str) -> tuple[int, bytes, bytes]:
+        """Wait for the end, or for `give_up` among the errors. Raises TimeoutExpired."""
+        limit = self.settings.timeout.total_seconds()
+        deadline = self.clock() + limit
+        while True:
+            try:
+                out, err = process.communicate(timeout=min(_LOOK, limit) if give_up else limit)
+            except subprocess.TimeoutExpired as error:
+                said: bytes = error.stderr or b""
+                if give_up and give_up.encode() in said:
+                    return 1, b"", said
+                if not give_up or self.clock() > deadline:
+                    raise subprocess.TimeoutExpired(process.args, limit) from error
+            else:
+                return process.returncode, out, err
 
     def _complete(self, argv: tuple[str, ...]) -> list[str]:
         folder = self.settings.bin_dir
@@ -146,14 +166,6 @@ class Commands:
             key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(_SLURM_VARIABLES)
         }
         return inherited | self._ours()
-
-
-class TimedOutError(SlurmUnavailableError):
-    """A command took too long and was killed; `said` is what it had printed as errors by then."""
-
-    def __init__(self, message: str, said: str) -> None:
-        super().__init__(message)
-        self.said = said
 
 
 def _shown(argv: tuple[str, ...]) -> str:

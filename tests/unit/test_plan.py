@@ -17,6 +17,7 @@ from slurm_reserve.actions import (
     NotifyJob,
     UpdateReservation,
 )
+from slurm_reserve.demand import is_waiting_for_nodes
 from slurm_reserve.memory import Attached, Evicted, LendOrder, Memory, Notice, Orders
 from slurm_reserve.plan import Plan
 from slurm_reserve.reclaim import Verdict
@@ -227,6 +228,18 @@ def test_a_demand_that_nodes_cannot_cure_is_none() -> None:
         assert make(view(site(), cluster(FOUR, R, *lent, waits))).actions == ()
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "None", "Priority", "Resources", "ReqNodeNotAvail, UnavailableNodes:n1", "(Resources)",
+        "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+        "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions",
+    ],
+)  # fmt: skip
+def test_what_slurm_says_of_a_job_that_nodes_would_cure(reason: str) -> None:
+    assert is_waiting_for_nodes(reason.strip("()"))
+
+
 def test_a_job_larger_than_the_reservation_is_no_demand() -> None:
     lent = [
         job("7").borrower().whole_nodes(2).on("n1", "n2").in_("physics.lend"),
@@ -281,7 +294,7 @@ def test_an_intruder_is_put_out_and_the_owners_own_job_is_not() -> None:
 def test_an_attached_borrower_that_does_not_start_is_detached_and_not_sent_again_at_once() -> None:
     waits = job("7").borrower().in_("physics.lend")
     sent = Memory(
-        made={"physics": NOW}, attached={waits.job.key: Attached("physics.lend", NOW - timedelta(seconds=60))}
+        made={"physics": NOW}, attached={waits.job.key: Attached("physics.lend", NOW - timedelta(seconds=99))}
     )
     made = make(view(site(), cluster(FOUR, R, reservation("physics.lend", "n1"), waits), sent))
     detach = made.actions[0]
