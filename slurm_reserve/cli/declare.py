@@ -38,7 +38,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(
     epilog="\b\nExamples:\n  slurm-reserve create physics --nodes n[1-2] --user alice --notice 30s\n"
-    "  slurm-reserve create bio --node-count 2 --partition main --account bio --end 2030-12-31\n"
+    "  slurm-reserve create bio --node-count 2 --partition main --account bio\n"
     "  slurm-reserve create chem --nodes n7 --user dave --dry-run"
 )
 @click.argument("name")

@@ -1,0 +1,98 @@
+"""The command line: help with examples, exit statuses, JSON, clear errors; Slurm's commands are not needed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from slurm_reserve.cli.main import COMMANDS
+
+ONE = """\
+cluster: lab
+lending: {partitions: [preempt]}
+reservations: {physics: {owner: {users: [alice]}, nodes: 'n[1-2]'}}
+"""
+
+
+def run(*words: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    options = ["--site", str(site)] if site else []
+    argv = [sys.executable, "-m", "slurm_reserve", *options, *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site whose Slurm is not there, and whose daemon keeps its things in a folder of the test."""
+    file = tmp_path / "site.yaml"
+    file.write_text(
+        ONE + f"daemon: {{state_dir: {tmp_path}/state, run_dir: {tmp_path}/run}}\nslurm: {{bin_dir: {tmp_path}}}\n"
+    )
+    return file
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "lab"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    said = run(command, "--help").stdout
+    assert "Example" in said
+    assert f"slurm-reserve {command}" in said.replace("--json ", "")
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_the_group_tells_its_exit_statuses() -> None:
+    said = run("--help").stdout
+    assert "Exit status" in said
+    assert all(command in said for command in COMMANDS)
+
+
+def test_wrong_usage_ends_with_2(site: Path) -> None:
+    assert run("nothing").returncode == 2
+    assert run("lend", "physics", "until", site=site).returncode == 2
+    assert run("create", "bio", "--nodes", "n3", site=site).returncode == 2
+
+
+def test_an_invalid_configuration_ends_with_3_and_names_the_line(tmp_path: Path) -> None:
+    bad = tmp_path / "site.yaml"
+    bad.write_text("cluster: lab\nlendign: {}\n")
+    done = run("--json", "list", site=bad)
+    assert done.returncode == 3
+    assert "site.yaml:2: lendign" in done.stderr
+    assert json.loads(done.stdout)["error"] == "ConfigError"
+
+
+def test_a_slurm_that_cannot_be_reached_ends_with_4(site: Path) -> None:
+    for words in (("plan",), ("status",), ("check",), ("run", "--once"), ("show", "physics")):
+        done = run(*words, site=site)
+        assert done.returncode == 4, (words, done)
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_declared_is_listed(site: Path) -> None:
+    (found,) = json.loads(run("--json", "list", site=site).stdout)
+    assert (found["name"], found["nodes"]) == ("physics", ["n1", "n2"])
+    assert "users=alice" in run("list", site=site).stdout
+
+
+def test_an_unknown_reservation_is_refused_with_those_that_are_known(site: Path) -> None:
+    done = run("lend", "phsics", "off", site=site)
+    assert done.returncode == 1
+    assert "declared are: physics" in done.stderr
+
+
+def test_an_order_without_a_daemon_is_kept_for_the_next_one(site: Path) -> None:
+    assert "no daemon runs" in run("pause", site=site).stdout
+    assert "paused" in run("pause", site=site).stdout
+    assert run("lend", "physics", "off", "--dry-run", site=site).stdout.startswith("would order")
+
+
+def test_a_reservation_of_the_site_file_is_changed_there(site: Path) -> None:
+    done = run("delete", "physics", "--yes", site=site)
+    assert done.returncode == 1
+    assert "change it there" in done.stderr
+
+
+def test_completion_knows_commands_and_reservations(site: Path) -> None:
+    assert "_SLURM_RESERVE_COMPLETE" in run("completion", "bash").stdout
