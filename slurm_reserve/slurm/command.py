@@ -28,6 +28,7 @@ _SLURM_VARIABLES = (
     "SRUN_",
 )
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURMD_CONF"})
+_SYSTEM = frozenset({"getent"})  # commands that are not Slurm's, and not where Slurm's are
 _ALWAYS = {
     "TZ": "UTC",  # every time that is printed or given is in UTC
     "LC_ALL": "C",
@@ -152,7 +153,7 @@ class Commands:
                 return process.returncode, out, err
 
     def _complete(self, argv: tuple[str, ...]) -> list[str]:
-        folder = self.settings.bin_dir
+        folder = None if argv[0] in _SYSTEM else self.settings.bin_dir
         command = [str(folder / argv[0]) if folder else argv[0], *argv[1:]]
         if self.wrap is None:
             return command

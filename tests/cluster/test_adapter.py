@@ -282,8 +282,16 @@ def test_a_requeued_job_is_another_run_and_starts_when_it_is_told(lab: Lab, slur
     assert waiting.eligible is not None
     assert waiting.eligible - waiting.submitted > timedelta(seconds=60)
     # Not at once: started in the second in which its old credential was revoked, slurmd would end it for good.
-    slurm.set_job_start(waiting.key, "now+2")
+    lab.wait(lambda: datetime.now(UTC) - waiting.submitted > timedelta(seconds=1.5))
+    slurm.set_job_start(waiting.key, "now")
     assert running(lab, slurm, job_id).restarts == 1
+
+
+def test_a_pending_jobs_start_is_put_off(lab: Lab, slurm: CliSlurm) -> None:
+    key = job(slurm, lab.sbatch("bob", "-p", "preempt", "--begin=now+1hour")).key
+    at = END - timedelta(days=1)
+    slurm.set_job_start(key, f"{at:%Y-%m-%dT%H:%M:%S}")
+    assert job(slurm, key.id).eligible == at
 
 
 def test_one_task_is_requeued_and_the_others_run_on(lab: Lab, slurm: CliSlurm) -> None:

@@ -10,7 +10,7 @@ from slurm_reserve.model import Job
 from slurm_reserve.slurm.jobs import parse_jobs
 from slurm_reserve.slurm.shapes import Terms
 
-from tests.slurm.record import END, FOLDER
+from tests.slurm.record import END, FOLDER, REQUESTS
 
 RELEASES = sorted(folder.name for folder in FOLDER.iterdir())
 ANY = RELEASES[0]
@@ -37,3 +37,9 @@ def jobs(scene: str, terms: Terms = Terms(), kind: str = "jobs") -> dict[str, Jo
     found = parse_jobs(recorded(f"{kind}.{scene}"), END, terms)
     assert len({job.id for job in found}) == len(found)
     return {job.id: job for job in found}
+
+
+def requested(*options: str, terms: Terms = Terms()) -> Job:  # noqa: B008 -- frozen
+    """The held job that was submitted with these options."""
+    found = sorted(jobs("requests", terms).values(), key=lambda job: job.job_id)
+    return found[REQUESTS.index(options)]

@@ -67,6 +67,11 @@ def test_the_environment_reaches_a_command_that_runs_elsewhere() -> None:
     assert {"TZ=UTC", "SLURM_BITSTR_LEN=0", "SLURM_CONF=/etc/other.conf"} <= set(seen)
 
 
+def test_only_slurms_commands_are_where_slurm_is(folder: Folder) -> None:
+    folder.has("getent", "echo not this one")
+    assert folder.commands().read("getent", "passwd", "root").startswith("root:")
+
+
 def test_calls_are_counted(folder: Folder) -> None:
     folder.has("scontrol", "true")
     commands = folder.commands()
