@@ -34,6 +34,7 @@ from slurm_reserve.actions import (
     UpdateReservation,
 )
 from slurm_reserve.lending import Lending, Loan
+from slurm_reserve.memory import Evicted
 from slurm_reserve.model import Job, JobKey, Reservation
 from slurm_reserve.reclaim import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
 from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, ReservationSpec
@@ -41,7 +42,8 @@ from slurm_reserve.view import View
 
 RETRY_BORROWER = timedelta(minutes=1)
 RETRY_OWNER = timedelta(minutes=5)
-BACK_TO_QUEUE_WITHIN = timedelta(minutes=10)  # for how long a requeued victim is looked for, to end its wait
+BACK_TO_QUEUE_WITHIN = timedelta(days=1)  # for how long a requeued victim is looked for, to end its wait
+CREDENTIAL_SECOND = timedelta(seconds=2)  # the whole second after that of the requeue has begun for sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,15 +270,37 @@ def _grow(
 
 
 def _end_waits(view: View) -> Iterator[Action]:
-    """Requeued victims come back without Slurm's two minutes; written while COMPLETING it would be overwritten."""
-    issued = {(key.id, key.restarts + 1): evicted for key, evicted in view.memory.evicted.items()}
+    """Requeued victims come back without Slurm's two minutes.
+
+    Not in the second of the requeue: slurmd compares whole seconds, and a job that starts again on the same node
+    within the same one is refused its credential and ends for good. A time in the future is written only where
+    Slurm's own wait would end sooner, for when it comes nothing asks for a scheduling pass.
+    """
+    for job, at in _awaited_returns(view):
+        evicted = _eviction_of(view, job)
+        why = f"evicted for {evicted.cause}; may run again" if evicted else "may run again"
+        if at <= view.cluster.at:
+            yield EndWait(job.key, None, why)
+        elif job.eligible is not None and job.eligible < at:
+            yield EndWait(job.key, at, why)
+
+
+def _awaited_returns(view: View) -> list[tuple[Job, datetime]]:
+    """Our victims that are pending again, and when each may start."""
+    found = []
     for job in view.pending:
-        evicted = issued.get((job.id, job.restarts))
+        evicted = _eviction_of(view, job)
         if evicted is None or job.reason != "BeginTime" or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
             continue
         spec = view.site.reservation(evicted.reservation)
-        at = evicted.at + (spec.reclaim.back_off if spec else timedelta(0))
-        yield EndWait(job.key, at if at > view.cluster.at else None, f"evicted for {evicted.cause}; may run again")
+        back_off = spec.reclaim.back_off if spec else timedelta(0)
+        found.append((job, max(evicted.at + back_off, job.submitted + CREDENTIAL_SECOND)))
+    return found
+
+
+def _eviction_of(view: View, job: Job) -> Evicted | None:
+    """The eviction that put this job back into the queue: its restarts grew by one, and it was submitted anew."""
+    return view.evictions.get((job.id, job.restarts - 1))
 
 
 def _waiting_since(view: View, decisions: tuple[Decision, ...]) -> dict[JobKey, datetime]:
@@ -304,6 +328,7 @@ def _wake_at(view: View, groups: list[Group], grounds: Mapping[str, Ground]) -> 
         view.memory.notices[key].deadline for g in grounds.values() for key in g.victims if key in view.memory.notices
     ]
     due += [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
+    due += [at for _, at in _awaited_returns(view)]
     soon = any(isinstance(a, EvictJob | CreateReservation) for group in groups for a in group.actions)
     restless = any(d.verdict is Verdict.ARRIVING for g in grounds.values() for d in g.decisions)
     awaited = any(view.is_going(job) for g in grounds.values() for job in g.going().values())

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from slurm_reserve.fit import Room
-from slurm_reserve.memory import Memory
+from slurm_reserve.memory import Evicted, Memory
 from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
 from slurm_reserve.site import ReservationSpec, Site
 
@@ -75,6 +75,11 @@ class View:
             keys = [("reservation", spec.name)]
         jobs = (job for key in keys for job in self._waiting.get(key, ()) if self.is_owners(spec, job))
         return sorted(jobs, key=_by_slurm)
+
+    @cached_property
+    def evictions(self) -> Mapping[tuple[str, int], Evicted]:
+        """Evictions that were issued, by id and restart count: a requeued job has another time of submission."""
+        return {(key.id, key.restarts): evicted for key, evicted in self.memory.evicted.items()}
 
     @cached_property
     def lend_names(self) -> frozenset[str]:

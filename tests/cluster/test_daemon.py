@@ -65,16 +65,16 @@ def test_killed_in_the_middle_of_a_notice_it_goes_on_where_it_was(stage: Stage) 
     )  # fmt: skip
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow(
-        "bob", "--exclusive", wrap="trap 'echo told >> $HOME/told' USR1; while true; do sleep 0.2; done"
+        "bob", "--exclusive", wrap="trap 'echo told >> $HOME/again' USR1; while true; do sleep 0.2; done"
     )
     stage.runs(borrower, "n1")
     stage.never(lambda: False, 1)
     owners = stage.submit("alice", "--exclusive")
-    stage.wait(lambda: stage.lab.run(["cat", "told"], user="bob", check=False).stdout, 10, "bob is told")
+    stage.wait(lambda: stage.lab.run(["cat", "again"], user="bob", check=False).stdout, 10, "bob is told")
     stage.end(signal.SIGKILL)
     stage.restart()
     stage.runs(owners, "n1")
-    assert stage.lab.run(["cat", "told"], user="bob").stdout == "told\n"
+    assert stage.lab.run(["cat", "again"], user="bob").stdout == "told\n"
     assert stage.field(borrower, "Restarts") == "1"
     stage.cancel(owners)
     stage.runs(borrower, "n1")

@@ -101,7 +101,6 @@ TABLE = """\
 -p whole
 -p whole -N2
 -p small,whole -n8
---contiguous -N2
 """.splitlines()
 
 

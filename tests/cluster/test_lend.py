@@ -89,7 +89,7 @@ def test_an_interactive_job_of_the_owner_and_a_completing_one_keep_the_node(stag
     stage.never(lambda: stage.jobs()[borrower].nodes, 3)
     stage.cancel(owners.id)
     stage.runs(borrower, "n1")
-    shell.terminate()
+    shell.kill()
     shell.wait(10)
 
 

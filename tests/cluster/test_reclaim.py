@@ -183,7 +183,7 @@ def test_a_magnetic_reservation_draws_the_owners_job_and_the_borrower_goes(stage
     borrower = stage.borrow("bob", "--exclusive")
     stage.runs(borrower, "n1")
     stage.runs(stage.submit("alice", "--exclusive"), "n1")
-    assert stage.waits(borrower).reservation in ("", "(null)")
+    stage.wait(lambda: stage.jobs()[borrower].reservation in ("", "(null)"), 10, "the victim is detached")
 
 
 @pytest.mark.parametrize("why", ["--begin=now+1hour", "--hold", "--dependency=afterok:{other}", "--nodes=2"])

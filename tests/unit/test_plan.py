@@ -24,7 +24,7 @@ from slurm_reserve.reclaim import Verdict
 from slurm_reserve.site import EvictBy, Find, NodeRequest, Owner
 from slurm_reserve.view import View
 
-from tests.builders import NOW, cluster, job, nodes, reservation, site, spec, view
+from tests.builders import NOW, JobBuilder, cluster, job, nodes, reservation, site, spec, view
 
 FOUR = nodes("n1", "n2", "n3", "n4")
 R = reservation("physics", "n1", "n2")
@@ -208,14 +208,33 @@ def test_what_slurm_is_to_evict_is_left_to_slurm() -> None:
     assert kinds(make(view(one, seen))) == ["AttachJob"]
 
 
+def requeued(seconds_ago: int) -> tuple[JobBuilder, Memory]:
+    at = NOW - timedelta(seconds=seconds_ago)
+    back = job("7").borrower().but(restarts=1, reason="BeginTime", submitted=at, eligible=at + timedelta(minutes=2))
+    before = back.job.key._replace(restarts=0, submitted=at - timedelta(hours=1))
+    return back, Memory(made={"physics": NOW}, evicted={before: Evicted(at, "job 9 of alice", "physics")})
+
+
 def test_a_requeued_victim_comes_back_without_slurms_two_minutes() -> None:
-    back = job("7").borrower().but(restarts=1, reason="BeginTime", eligible=NOW + timedelta(minutes=2))
-    issued = Memory(
-        made={"physics": NOW}, evicted={back.job.key._replace(restarts=0): Evicted(NOW, "job 9 of alice", "physics")}
-    )
+    back, issued = requeued(seconds_ago=3)
     (wait,) = make(view(site(), cluster(FOUR, R, back), issued)).actions
     assert isinstance(wait, EndWait)
     assert wait.at is None
+
+
+def test_it_does_not_come_back_in_the_second_of_its_requeue() -> None:
+    back, issued = requeued(seconds_ago=1)
+    made = make(view(site(), cluster(FOUR, R, back), issued))
+    assert made.actions == ()
+    assert made.wake_at == NOW + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("back_off", "waits"), [(60, 0), (600, 1)])
+def test_it_stays_out_for_the_back_off(back_off: int, waits: int) -> None:
+    back, issued = requeued(seconds_ago=3)
+    off = site(spec("physics", "n1", "n2", back_off=timedelta(seconds=back_off)))
+    actions = make(view(off, cluster(FOUR, R, back), issued)).actions
+    assert [a.at for a in actions if isinstance(a, EndWait)] == [NOW + timedelta(seconds=back_off - 3)] * waits
 
 
 def test_a_demand_that_nodes_cannot_cure_is_none() -> None:
