@@ -41,11 +41,11 @@ class Seen:
 class Stage:
     """One test's play."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, user: str = "slurm") -> None:
         self.lab = lab
         self.folder = f"{lab.directory}/reserve"
         self.site_file = f"{self.folder}/etc/site.yaml"
-        self.user = "slurm"
+        self.user = user
         self._daemon: subprocess.Popen[str] | None = None
         lab.run(["rm", "-rf", self.folder])
         lab.run(["install", "-d", "-o", self.user, self.folder, f"{self.folder}/etc"])
