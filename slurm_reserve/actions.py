@@ -110,5 +110,6 @@ Action = (
 class Group:
     """Actions that belong together, in order: the first that fails stops the rest of its group."""
 
-    name: str  # what it is for, as the log says it
+    name: str  # what it is for
     actions: tuple[Action, ...]
+    is_loan: bool = False  # left out when decisions cannot be recorded

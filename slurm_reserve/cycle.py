@@ -57,12 +57,13 @@ def run_once(site: Site, slurm: Slurm, ledger: Ledger, recorder: Recorder, clock
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
     cluster = observe(site, slurm)
     result = decide(site, cluster, ledger.memory())
-    recorder.decided(result.view, result.plan)
+    is_recorded = recorder.decided(result.view, result.plan)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)
     outcomes: list[Outcome] = []
     try:
         for group in result.plan.groups:
-            outcomes.extend(executor.run(group))
+            if is_recorded or not group.is_loan:
+                outcomes.extend(executor.run(group))
     finally:
         recorder.done(result.view, result.plan, outcomes)
     return Result(result.view, result.plan, tuple(outcomes))

@@ -85,7 +85,7 @@ def make(view: View) -> Plan:
     if view.site.mode is Mode.ACTIVE:
         for name, ground in grounds.items():
             loans = [loan for loan in lent.loans if loan.reservation == name]
-            groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans))))
+            groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
     decisions = tuple(d for ground in grounds.values() for d in ground.decisions)
     return Plan(
         groups=tuple(group for group in groups if group.actions),

@@ -20,17 +20,20 @@ Log = Callable[..., Any]  # log(sentence, **structured values)
 class Recorder:
     """Remembers what was reported, so that what stays the same is said once."""
 
-    def __init__(self, journal: Journal | None, ledger: Ledger, log: Log) -> None:
+    def __init__(self, journal: Journal, ledger: Ledger, log: Log) -> None:
         self._journal, self._ledger, self._log = journal, ledger, log
         self._said: dict[str, str] = {}
 
-    def decided(self, view: View, plan: Plan) -> None:
-        """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13)."""
+    def decided(self, view: View, plan: Plan) -> bool:
+        """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13).
+
+        False when the journal could not take them; then the log has, and nothing may be lent.
+        """
         jobs = _by_key(view)
         entries = [self._decision(view, action, jobs) for action in plan.actions]
         entries += self._idle(view, plan)
-        self._write(entries)
         self._report(plan)
+        return self._write(entries)
 
     def done(self, view: View, plan: Plan, outcomes: Sequence[Outcome]) -> None:
         """Outcomes, one sentence to the log, and the clocks that the next cycle needs."""
@@ -89,15 +92,13 @@ class Recorder:
         for key in view.memory.notices.keys() - going:
             ledger.drop("notices", key)
 
-    def _write(self, entries: list[Entry]) -> None:
-        """To the journal; where that fails, to the log, and nothing new is lent until it works again."""
-        if not entries:
-            return
-        if self._journal is not None and self._journal.write(*entries):
-            return
-        self._ledger.is_writable = self._journal is None
+    def _write(self, entries: list[Entry]) -> bool:
+        """To the journal; where that fails, to the log."""
+        if not entries or self._journal.write(*entries):
+            return True
         for entry in entries:
-            self._log(entry.text, kind=entry.kind)
+            self._log(entry.text, kind=entry.kind, journal="cannot be written")
+        return False
 
 
 def _sentence(outcomes: Sequence[Outcome], jobs: dict[JobKey, Job]) -> str:

@@ -199,6 +199,19 @@ def test_a_full_disk_stops_lending_and_nothing_else(rig: Rig) -> None:
     assert rig.slurm.jobs["8"].state == "PENDING"
 
 
+def test_a_journal_that_cannot_be_written_stops_lending_and_nothing_else(wide: Rig) -> None:
+    wide.slurm.submit(BORROWER.whole_nodes(2))
+    wide.go_on()
+    wide.journal._db.execute("PRAGMA query_only=ON")
+    wide.slurm.submit(OWNERS)
+    wide.go_on()
+    assert wide.slurm.jobs["9"].state == "RUNNING"
+    wide.slurm.submit(SECOND)
+    wide.go_on()
+    assert wide.slurm.jobs["8"].state == "PENDING"
+    assert any("requeue job 7" in said for said in wide.said)
+
+
 def test_an_interactive_borrower_is_cancelled_for_it_cannot_be_requeued(rig: Rig) -> None:
     rig.slurm.submit(BORROWER.but(batch=False))
     rig.go_on()
