@@ -92,7 +92,7 @@ class Daemon:
         finally:
             _notify("STOPPING=1")
             door.close()
-            self.log.info("stopped; loans that run stay lent, for Slurm itself would give them back")
+            self.log.info("stopped; running loans stay, for Slurm itself gives them back")
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:

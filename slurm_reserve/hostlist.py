@@ -12,10 +12,12 @@ from slurm_reserve.errors import ReserveError
 
 MOST_NAMES = 65_536
 
+_MOST_DIGITS = 18  # in a row; Python itself refuses to read very long numbers, and no node has one
 _ALLOWED = re.compile(r"[A-Za-z0-9._,\[\]-]*")  # ClusterShell gives @ ! & ^ and blanks a meaning of its own
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
-_RANGE = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?")
+_LONG_NUMBER = re.compile(rf"[0-9]{{{_MOST_DIGITS + 1}}}")
+_RANGE = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 _NO_GROUPS = GroupResolver(default_source=None)  # names are names: no group is ever looked up
 
 
@@ -29,19 +31,24 @@ def expand(text: str, most: int = MOST_NAMES) -> frozenset[str]:
         return frozenset()
     if not _ALLOWED.fullmatch(text):
         raise HostlistError(f"{text[:80]!r} is no list of nodes; write names such as n1 or n[1-4,7]")
+    if _LONG_NUMBER.search(text):
+        raise HostlistError(f"{text[:80]!r} has a number of more than {_MOST_DIGITS} digits; write a node's name")
     if (count := _count(text)) > most:
-        raise HostlistError(f"{text[:80]!r} names {count} nodes; at most {most} are taken")
+        raise HostlistError(f"{text[:80]!r} names {count} nodes; at most {most} are taken, so write fewer")
     try:
         return frozenset(NodeSet(text, resolver=_NO_GROUPS))
     except (NodeSetException, ValueError, IndexError) as error:
-        raise HostlistError(f"{text[:80]!r} is no list of nodes: {error}") from error
+        raise HostlistError(
+            f"{text[:80]!r} is no list of nodes: {error}; write names such as n1 or n[1-4,7]"
+        ) from error
 
 
 def fold(names: Iterable[str]) -> str:
-    """The shortest host list for these names, as Slurm would print it."""
+    """The shortest host list for these names, as Slurm would print it; raises HostlistError for what is no name."""
     wanted = sorted(set(names))
-    if any(not _NAME.fullmatch(name) for name in wanted):
-        raise HostlistError("a node's name holds characters that no host list can hold")
+    for name in wanted:
+        if not _NAME.fullmatch(name) or _LONG_NUMBER.search(name):
+            raise HostlistError(f"{name[:80]!r} is no node's name; write letters, digits and . _ -")
     folded = NodeSet.fromlist(wanted, resolver=_NO_GROUPS)
     folded.fold_axis = (-1,)  # Slurm prints one pair of brackets, at the end
     return str(folded)
@@ -64,7 +71,7 @@ def _width(part: str) -> int:
         raise HostlistError(f"{part[:40]!r} is no range of numbers; write 1-4 or 7")
     first, last = int(found[1]), int(found[2] or found[1])
     if last < first:
-        raise HostlistError(f"{part[:40]!r} ends before it begins")
+        raise HostlistError(f"{part[:40]!r} ends before it begins; write {last}-{first}")
     return last - first + 1
 
 
@@ -74,14 +81,14 @@ def _items(text: str) -> list[str]:
     for char in text:
         depth += (char == "[") - (char == "]")
         if depth not in (0, 1):
-            raise HostlistError(f"{text[:80]!r} has brackets that do not match")
+            raise HostlistError(f"{text[:80]!r} has brackets that do not match; write n[1-4,7]")
         if char == "," and depth == 0:
             items.append(item)
             item = ""
         else:
             item += char
     if depth:
-        raise HostlistError(f"{text[:80]!r} has brackets that do not match")
+        raise HostlistError(f"{text[:80]!r} has brackets that do not match; write n[1-4,7]")
     return [*items, item]
 
 

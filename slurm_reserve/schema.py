@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from slurm_reserve import durations, hostlist
 from slurm_reserve.errors import ReserveError
@@ -16,6 +16,9 @@ from slurm_reserve.site import EvictBy, EvictHow, Find, Mode
 
 # A name that Slurm takes, that no command line misreads, and that is safe as a file's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+# The names that scancel knows, but for KILL and STOP: no job can act on those, and a killed one is not requeued.
+_SIGNALS = frozenset("ABRT ALRM CONT HUP INT QUIT TERM TSTP TTIN TTOU URG USR1 USR2 XCPU".split())
+UNLIMITED = timedelta.max  # `max_time: unlimited`, where the defaults have a limit
 
 
 def _said(text: str) -> ValueError:
@@ -33,10 +36,28 @@ def _duration(value: Any) -> timedelta:
         raise _said(str(error)) from error
 
 
+def _not_nothing(value: timedelta) -> timedelta:
+    if not value:
+        raise _said("is no time at all; write 1s or more")
+    return value
+
+
+def _time_limit(value: Any) -> timedelta:
+    if value == "unlimited":
+        return UNLIMITED
+    found = _duration(value)
+    if found < timedelta(minutes=1):
+        raise _said("is less than any job's time limit; write 1m or more, or unlimited")
+    return found
+
+
 def _time(value: Any, info: ValidationInfo) -> datetime:
-    now: datetime = (info.context or {})["now"]
+    context = info.context or {}
+    now: datetime = context["now"]
     if not isinstance(value, str | date):
         raise _said("is no time; write 2030-01-31T08:00")
+    if context.get("is_file") and not durations.is_fixed_time(value):
+        raise _said("is no date, or would be another one whenever the file is read; write 2030-01-31T08:00")
     try:
         return durations.parse_time(value, now).replace(microsecond=0)
     except ReserveError as error:
@@ -60,18 +81,29 @@ def _words(value: Any) -> frozenset[str]:
     parts = value if isinstance(value, list | tuple | set | frozenset) else [value]
     for part in parts:
         if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]*", part):
-            raise _said(f"{part!r} is no name; write letters, digits and . _ - @")
+            raise _said(f"{part!r} is no name; write one such as alice, or a list: [alice, bob]")
     return frozenset(parts)
 
 
 def _signal(value: Any) -> str:
-    """The name without SIG, as scancel(1) takes it."""
-    if isinstance(value, int) and not isinstance(value, bool) and value in {s.value for s in signal.Signals}:
-        return signal.Signals(value).name.removeprefix("SIG")
+    """The name without SIG, as scancel(1) takes it; from a name or a number."""
     name = str(value).upper().removeprefix("SIG")
-    if f"SIG{name}" not in signal.Signals.__members__:
-        raise _said("is no signal; write USR1, TERM or another of signal(7)")
+    if not isinstance(value, bool) and name.isascii() and name.isdigit():
+        name = next((known.name.removeprefix("SIG") for known in signal.Signals if str(known.value) == name), name)
+    if name not in _SIGNALS:
+        raise _said(f"is no signal that Slurm sends and a job can act on; write one of {', '.join(sorted(_SIGNALS))}")
     return name
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise _said(f"depends on where the command is run; write the whole path, such as /var/lib/{value.name}")
+    return value
+
+
+def _empty(value: Any) -> Any:
+    """A key with everything beneath it commented out."""
+    return {} if value is None else value
 
 
 def check_name(value: str) -> str:
@@ -84,9 +116,12 @@ def check_name(value: str) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Interval = Annotated[Duration, AfterValidator(_not_nothing)]
+TimeLimit = Annotated[timedelta, BeforeValidator(_time_limit)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 Words = Annotated[frozenset[str], BeforeValidator(_words)]
 SignalName = Annotated[str, BeforeValidator(_signal)]
+WholePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Strict(BaseModel):
@@ -117,7 +152,7 @@ class LendModel(Strict):
     enabled: bool | None = None
     after_idle: Duration | None = None
     keep_idle_nodes: Annotated[int, Field(ge=0, strict=True)] | None = None
-    max_time: Duration | None = None
+    max_time: TimeLimit | None = None
 
 
 class ReclaimModel(Strict):
@@ -145,8 +180,8 @@ class ReservationModel(Strict):
     start: Time | None = None
     end: Time | None = None
     find: Find | None = None
-    lend: LendModel = LendModel()
-    reclaim: ReclaimModel = ReclaimModel()
+    lend: Annotated[LendModel, BeforeValidator(_empty)] = LendModel()
+    reclaim: Annotated[ReclaimModel, BeforeValidator(_empty)] = ReclaimModel()
     requested: RequestedModel | None = None
 
 
@@ -154,8 +189,8 @@ class DefaultsModel(Strict):
     """`defaults`."""
 
     find: Find = Find.ATTACH
-    lend: LendModel = LendModel()
-    reclaim: ReclaimModel = ReclaimModel()
+    lend: Annotated[LendModel, BeforeValidator(_empty)] = LendModel()
+    reclaim: Annotated[ReclaimModel, BeforeValidator(_empty)] = ReclaimModel()
 
 
 class LendingModel(Strict):
@@ -168,31 +203,31 @@ class LendingModel(Strict):
 class DaemonModel(Strict):
     """`daemon`."""
 
-    poll: Duration | None = None
-    state_dir: Path | None = None
-    run_dir: Path | None = None
+    poll: Interval | None = None
+    state_dir: WholePath | None = None
+    run_dir: WholePath | None = None
     epilog_time: Duration | None = None
-    scheduling_pass: Duration | None = None
+    scheduling_pass: Interval | None = None
 
 
 class SlurmModel(Strict):
     """`slurm`."""
 
-    bin_dir: Path | None = None
-    conf: Path | None = None
-    timeout: Duration | None = None
+    bin_dir: WholePath | None = None
+    conf: WholePath | None = None
+    timeout: Interval | None = None
 
 
 class SiteModel(Strict):
     """The whole site file."""
 
-    cluster: Annotated[str, Field(min_length=1, max_length=64)]
+    cluster: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
     lending: LendingModel
-    reservations: dict[str, ReservationModel] = {}
-    defaults: DefaultsModel = DefaultsModel()
+    reservations: Annotated[dict[str, ReservationModel], BeforeValidator(_empty)] = {}
+    defaults: Annotated[DefaultsModel, BeforeValidator(_empty)] = DefaultsModel()
     mode: Mode = Mode.ACTIVE
-    daemon: DaemonModel = DaemonModel()
-    slurm: SlurmModel = SlurmModel()
+    daemon: Annotated[DaemonModel, BeforeValidator(_empty)] = DaemonModel()
+    slurm: Annotated[SlurmModel, BeforeValidator(_empty)] = SlurmModel()
 
 
 class FolderModel(Strict):

@@ -99,6 +99,15 @@ class ReservationSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a reservation has that does not say otherwise."""
+
+    find: Find = Find.ATTACH
+    lend: LendPolicy = LendPolicy()
+    reclaim: ReclaimPolicy = ReclaimPolicy()
+
+
+@dataclass(frozen=True, slots=True)
 class Lending:
     """Which jobs are borrowers: those all of whose partitions, or whose QOS, are listed."""
 
@@ -136,6 +145,7 @@ class Site:
     mode: Mode = Mode.ACTIVE
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     slurm: SlurmSettings = field(default_factory=SlurmSettings)
+    defaults: Defaults = Defaults()  # those of the file, already in `reservations`
     path: Path | None = None  # the site file this was read from
 
     def reservation(self, name: str) -> ReservationSpec | None:

@@ -10,7 +10,9 @@ import yaml
 
 from slurm_reserve.errors import ReserveError
 
-MOST_BYTES = 1_000_000
+MOST_BYTES = 262_144  # more than a thousand reservations; YAML is read slowly, and the daemon waits for it
+MOST_SHOWN = 40  # problems; who has more than that made one mistake many times
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
 Where = tuple[str | int, ...]  # the keys that lead to a value
 
 
@@ -37,7 +39,9 @@ class ConfigError(ReserveError):
     """A configuration that is not taken over; every problem that was found is in `problems`."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        shown = [str(problem) for problem in problems[:MOST_SHOWN]]
+        more = len(problems) - len(shown)
+        super().__init__("\n".join([*shown, f"and {more} more problems"] if more else shown))
         self.problems = problems
 
 
@@ -60,12 +64,14 @@ class Document:
 def read(path: Path) -> Document:
     """Read a file; raises ConfigError when it cannot be read as YAML at all."""
     document = Document(path)
+    text = ""
     try:
         with path.open("rb") as handle:
             raw = handle.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
             raise ConfigError([document.problem((), f"is larger than {MOST_BYTES} bytes", "no site needs that much")])
-        node = yaml.compose(raw.decode("utf-8"), Loader=yaml.SafeLoader)
+        text = raw.decode("utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError(
             [document.problem((), f"cannot be read: {error.strerror}", "check path and rights")]
@@ -73,7 +79,7 @@ def read(path: Path) -> Document:
     except UnicodeDecodeError as error:
         raise ConfigError([document.problem((), f"is not UTF-8 (byte {error.start})", "save it as UTF-8")]) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError([_syntax(document, error)]) from error
+        raise ConfigError([_syntax(document, text, error)]) from error
     if node is None:
         raise ConfigError([document.problem((), "is empty", "see configs/site.yaml for an example")])
     document.data = _Reader(document).value(node, ())
@@ -84,10 +90,14 @@ def read(path: Path) -> Document:
     return document
 
 
-def _syntax(document: Document, error: Exception) -> Problem:
-    mark = getattr(error, "problem_mark", None)
-    said = getattr(error, "problem", None) or "is nested too deeply"
-    return Problem(str(document.file), mark.line + 1 if mark else 0, "", "", f"is no YAML: {said}", "mend the line")
+def _syntax(document: Document, text: str, error: Exception) -> Problem:
+    if isinstance(error, yaml.reader.ReaderError):
+        line, said = text.count("\n", 0, error.position) + 1, f"holds the character {error.character!r}"
+        return Problem(str(document.file), line, "", "", f"is no YAML: {said}", "remove it")
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        return Problem(str(document.file), line, "", "", f"is no YAML: {error.problem}", "mend the line")
+    return document.problem((), "is no YAML: it is nested too deeply", "configs/site.yaml shows what is needed")
 
 
 @dataclass(slots=True)
@@ -103,6 +113,9 @@ class _Reader:
             self._complain(where, "is an alias", "write the value out")
             return None
         self.met.add(id(node))
+        if node.tag not in _PLAIN:
+            self._complain(where, f"has the tag {node.tag[:60]}", "write a plain value, in quotes if need be")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
@@ -129,14 +142,14 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, where: Where) -> Any:
         """Plain values as YAML reads them, but for times and bare numbers with colons, which stay as written."""
-        if node.tag in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float"):
+        if node.tag.endswith((":str", ":timestamp", ":float")):
             return str(node.value)
         if node.tag == "tag:yaml.org,2002:int" and ":" in str(node.value):
             return str(node.value)  # YAML 1.1 would read 10:00 as 600
         try:
             return yaml.SafeLoader("").construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError) as error:
-            self._complain(where, f"cannot be read: {str(error).splitlines()[0]}", "write a plain value")
+        except (yaml.YAMLError, ValueError, LookupError):
+            self._complain(where, f"cannot be read as {node.tag.rpartition(':')[2]}", "write a plain value")
             return None
 
     def _complain(self, where: Where, text: str, remedy: str) -> None:

@@ -53,7 +53,7 @@ def test_an_ordinary_job_is_never_placed_on_lent_nodes_and_is_put_out_when_it_na
     stage.send(signal.SIGCONT)
     stage.wait(lambda: f"job {intruder}: bob ran an ordinary job in physics.lend" in stage.log(), 20, "it is reported")
     stage.wait(lambda: not stage.jobs()[intruder].nodes and "lend" not in stage.jobs()[intruder].reservation, 20)
-    waiting = stage.submit("bob", "-p", "main", "--reservation=physics.lend", "--exclusive")
+    waiting = stage.submit("bob", "-p", "main", "--reservation=physics.lend", "--begin=now+1hour")
     stage.wait(lambda: "lend" not in stage.jobs()[waiting].reservation, 20, "one that waits is taken off")
     assert stage.jobs()[borrower].nodes == where
     assert stage.field(borrower, "Restarts") == "0"
