@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test test-long lint unit behaviours lock clean
+.PHONY: help setup environment demo test test-long lint unit behaviours lock clean
 
 help:           ## list these targets
-	@sed -n 's/^\([a-z-]*\): *\(.*\)## \(.*\)/  make \1@\3/p' $(MAKEFILE_LIST) | column -t -s@
+	@awk -F '## *' '/^[a-z-]+:.*## / { name = $$1; sub(":.*", "", name); printf "  make %-11s %s\n", name, $$2 }' \
+		$(MAKEFILE_LIST)
 
 setup:          ## environment and Slurm, if they are missing
 	@$(PYTHON) tools/setup
+
+environment:    ## the virtual environment alone
+	@$(PYTHON) tools/setup --no-slurm
 
 demo: setup     ## the whole story on a private real Slurm; ARGS="--json FILE"
 	@$(BIN)/slurm-reserve lab demo $(ARGS)
@@ -21,19 +25,19 @@ test: setup lint ## the suite, real cluster included
 test-long: setup ## what takes longer
 	@$(BIN)/pytest -q -m long $(ARGS)
 
-lint: setup     ## style, types, layers
+lint: environment ## style, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-unit: setup     ## what needs no Slurm; seconds
+unit: environment ## what needs no Slurm; seconds
 	@$(BIN)/pytest -q -m "not cluster and not long" $(ARGS)
 
-behaviours:     ## a line for each behaviour, from the last run
+behaviours: environment ## a line for each behaviour, from the last run
 	@$(BIN)/python tests/behaviours.py
 
-lock: setup     ## write requirements.lock from what is installed
+lock: environment ## write requirements.lock from what is installed
 	@{ echo '# What the project was tested with, all of it; written by `make lock`.'; \
 	   $(BIN)/pip freeze --exclude-editable; } > requirements.lock
 

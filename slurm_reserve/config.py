@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from slurm_reserve import schema, yamlfile
+from slurm_reserve import refusals, yamlfile
 from slurm_reserve.model import Cluster
-from slurm_reserve.schema import DefaultsModel, FolderModel, ReservationModel, SiteModel, check_name
+from slurm_reserve.schema import UNLIMITED, DefaultsModel, FolderModel, ReservationModel, SiteModel, check_name
 from slurm_reserve.site import (
     DaemonSettings,
+    Defaults,
     Lending,
     LendPolicy,
     NodeRequest,
@@ -40,7 +40,7 @@ def load(path: Path, now: datetime) -> Site:
     main = yamlfile.read(path)
     model = _validate(SiteModel, main, now, problems)
     found: Found = {}
-    for file in sorted((path.parent / FOLDER).glob("*.yaml")):
+    for file in _files(path.parent / FOLDER, problems):
         try:
             _take_folder(yamlfile.read(file), now, found, problems)
         except ConfigError as error:
@@ -64,8 +64,28 @@ def load(path: Path, now: datetime) -> Site:
         mode=model.mode,
         daemon=DaemonSettings(**_given(model.daemon)),
         slurm=SlurmSettings(**_given(model.slurm)),
+        defaults=Defaults(
+            model.defaults.find, _lend_policy(model.defaults.lend), ReclaimPolicy(**_given(model.defaults.reclaim))
+        ),
         path=path,
     )
+
+
+def _files(folder: Path, problems: list[Problem]) -> list[Path]:
+    """The files of reservations.d. A folder that cannot be read is not an empty one."""
+    try:
+        found = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) or folder.is_symlink():
+            text = f"cannot be read: {error.strerror}"
+            problems.append(Problem(str(folder), 0, "", "", text, "let the user that runs this list and read it"))
+        return []
+    for each in found:
+        if each.suffix == ".yml":
+            problems.append(Problem(str(each), 0, "", "", "is not read", "rename it to end in .yaml, or move it away"))
+        elif each.suffix == ".yaml" and each.exists() and not each.is_file():
+            problems.append(Problem(str(each), 0, "", "", "is no file", "move it away"))
+    return [each for each in found if each.suffix == ".yaml" and (each.is_file() or not each.exists())]
 
 
 def _take_folder(document: Document, now: datetime, found: Found, problems: list[Problem]) -> None:
@@ -84,53 +104,30 @@ def _take(document: Document, name: str, declared: ReservationModel, found: Foun
 
 
 def _validate(kind: type[M], document: Document, now: datetime, problems: list[Problem]) -> M | None:
+    empty = list(refusals.empty_values(document, kind))
+    problems += empty
     try:
-        return kind.model_validate(document.data, context={"now": now})
+        model = kind.model_validate(document.data, context={"now": now, "is_file": True})
     except ValidationError as error:
-        # Of the two forms of `nodes` the one that was not meant complains as well.
-        meant = (each for each in error.errors() if not any(str(part).startswith("frozenset") for part in each["loc"]))
-        problems += [_as_problem(document, dict(each)) for each in meant]
+        problems += refusals.problems_of(kind, document, error)
         return None
+    return None if empty else model
 
 
-def _as_problem(document: Document, error: dict[str, Any]) -> Problem:
-    where = _where(document, tuple(error["loc"]))
-    value = error["input"] if not isinstance(error["input"], dict | list) else ""
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(where[-1]), _keys(), 1)
-        remedy = f"did you mean {close[0]}?" if close else "remove it; configs/site.yaml lists every key"
-        return document.problem(where, "is no key that is known", remedy)
-    if error["type"] == "missing":
-        return document.problem(where, "is missing", "configs/site.yaml shows how it is written")
-    text = str(error["msg"]).removeprefix("Value error, ")
-    text, _, remedy = text.partition("; ")
-    return document.problem(where, text[0].lower() + text[1:], remedy or "see configs/site.yaml", value)
-
-
-def _where(document: Document, loc: tuple[str | int, ...]) -> Where:
-    """The place in the file: pydantic names the members of a union as well."""
-    where: Where = ()
-    for part in loc:
-        if (*where, part) in document.lines or part == loc[-1]:
-            where = (*where, part)
-    return where if where and not str(where[-1]).startswith(("frozenset", "function")) else where[:-1]
-
-
-def _keys() -> set[str]:
-    """Every key that may stand anywhere."""
-    models = (m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, schema.Strict))
-    return {key for model in models for key in model.model_fields}
-
-
-def _given(model: BaseModel, *others: BaseModel) -> dict[str, Any]:
-    """What a model, or else the others in their order, say; None says nothing."""
+def _given(*models: BaseModel) -> dict[str, Any]:
+    """What the first model says, or else the next; None says nothing."""
     found: dict[str, Any] = {}
-    for each in (model, *others):
+    for each in models:
         for key in type(each).model_fields:
             value = getattr(each, key)
             if value is not None:
                 found.setdefault(key, value)
     return found
+
+
+def _lend_policy(*models: BaseModel) -> LendPolicy:
+    found = _given(*models)
+    return LendPolicy(**found | ({"max_time": None} if found.get("max_time") == UNLIMITED else {}))
 
 
 def _spec(name: str, document: Document, declared: ReservationModel, defaults: DefaultsModel) -> ReservationSpec:
@@ -142,7 +139,7 @@ def _spec(name: str, document: Document, declared: ReservationModel, defaults: D
         start=declared.start,
         end=declared.end,
         find=declared.find or defaults.find,
-        lend=LendPolicy(**_given(declared.lend, defaults.lend)),
+        lend=_lend_policy(declared.lend, defaults.lend),
         reclaim=ReclaimPolicy(**_given(declared.reclaim, defaults.reclaim)),
         origin=f"{document.file}:{document.lines.get(('reservations', name), 0)}",
     )
@@ -187,20 +184,35 @@ def _check_overlaps(found: Found, specs: list[ReservationSpec]) -> Iterable[Prob
 
 
 def check_against(site: Site, cluster: Cluster) -> list[Problem]:
-    """What the file says that this cluster does not have: nodes, partitions."""
-    problems = []
-    for spec in site.reservations:
-        file, _, line = spec.origin.rpartition(":")
-        key = f"reservations.{spec.name}.nodes"
-        if isinstance(spec.nodes, NodeRequest):
-            if spec.nodes.partition not in cluster.partitions:
-                text, remedy = "the cluster has no such partition", f"one of {','.join(sorted(cluster.partitions))}"
-                problems.append(Problem(file, int(line or 0), f"{key}.partition", spec.nodes.partition, text, remedy))
-        elif unknown := sorted(spec.nodes - cluster.nodes.keys()):
-            value = ",".join(unknown[:5])
-            problems.append(Problem(file, int(line or 0), key, value, "the cluster has no such node", "see sinfo -N"))
+    """What the file names and this cluster does not have: nodes, partitions, features, QOS as far as they are known."""
+    problems = [problem for spec in site.reservations for problem in _check_nodes(spec, cluster)]
     for name in sorted(site.lending.partitions - cluster.partitions.keys()):
-        remedy = f"one of {','.join(sorted(cluster.partitions))}"
         text = "the cluster has no such partition"
-        problems.append(Problem(str(site.path), 0, "lending.partitions", name, text, remedy))
+        problems.append(Problem(str(site.path), 0, "lending.partitions", name, text, _one_of(cluster.partitions)))
+    if cluster.qos_preempts:  # read only where preemption goes by QOS
+        for name in sorted(site.lending.qos - cluster.qos_preempts.keys()):
+            text = "the cluster has no such QOS"
+            problems.append(Problem(str(site.path), 0, "lending.qos", name, text, _one_of(cluster.qos_preempts)))
     return problems
+
+
+def _check_nodes(spec: ReservationSpec, cluster: Cluster) -> Iterable[Problem]:
+    file, _, line = spec.origin.rpartition(":")
+    place, key = (file, int(line or 0)), f"reservations.{spec.name}.nodes"
+    if not isinstance(spec.nodes, NodeRequest):
+        if unknown := sorted(spec.nodes - cluster.nodes.keys()):
+            yield Problem(*place, key, ",".join(unknown[:5]), "the cluster has no such node", "see sinfo -N")
+        return
+    partition = cluster.partitions.get(spec.nodes.partition)
+    if partition is None:
+        text = "the cluster has no such partition"
+        yield Problem(*place, f"{key}.partition", spec.nodes.partition, text, _one_of(cluster.partitions))
+        return
+    there = [node.features for name, node in cluster.nodes.items() if name in partition.nodes]
+    for feature in sorted(spec.nodes.features - frozenset().union(*there)):
+        text = f"no node of partition {partition.name} has this feature"
+        yield Problem(*place, f"{key}.features", feature, text, "see sinfo -o '%N %f'")
+
+
+def _one_of(known: Iterable[str]) -> str:
+    return f"write one of {', '.join(sorted(known)[:20])}"

@@ -6,18 +6,20 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from slurm_reserve import hostlist
-from slurm_reserve.config import FOLDER
+from slurm_reserve import hostlist, yamlfile
+from slurm_reserve.config import FOLDER, ConfigError
 from slurm_reserve.durations import format_duration
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.schema import check_name
-from slurm_reserve.site import LendPolicy, NodeRequest, ReclaimPolicy, ReservationSpec
+from slurm_reserve.schema import UNLIMITED, check_name
+from slurm_reserve.site import Defaults, LendPolicy, NodeRequest, ReclaimPolicy, ReservationSpec
+
+_STANDARD = Defaults()
 
 
 class DeclareError(ReserveError):
@@ -29,7 +31,7 @@ def declared_lock(site_path: Path) -> Iterator[Path]:
     """Hold the one lock under which reservations are declared; gives the folder. Raises DeclareError."""
     folder = site_path.parent / FOLDER
     try:
-        folder.mkdir(mode=0o755, exist_ok=True)
+        _ensure(folder)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DeclareError(f"{folder}: {error.strerror}; it must belong to whoever declares reservations") from error
@@ -40,26 +42,36 @@ def declared_lock(site_path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def _ensure(folder: Path) -> None:
+    """The folder, readable for all whatever the umask: the daemon may run as somebody else."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)
+
+
 def file_of(site_path: Path, name: str) -> Path:
     """The file that holds a reservation which the CLI declared; raises ValueError for a name that is none."""
     return site_path.parent / FOLDER / f"{check_name(name)}.yaml"
 
 
-def dump_reservation(spec: ReservationSpec, requested_by: str, at: datetime) -> str:
-    """A file of reservations.d, which :func:`slurm_reserve.config.load` reads back."""
+def dump_reservation(spec: ReservationSpec, requested_by: str, at: datetime, defaults: Defaults = _STANDARD) -> str:
+    """A file of reservations.d, which :func:`slurm_reserve.config.load` reads back.
+
+    What the site's defaults say as well is left out, and so goes on following them.
+    """
     body: dict[str, Any] = {
         "requested": {"by": requested_by, "at": at.isoformat(timespec="seconds")},
         "owner": {
             key: sorted(getattr(spec.owner, key)) for key in ("users", "accounts", "groups") if getattr(spec.owner, key)
         },
         "nodes": _nodes(spec),
-        "find": str(spec.find),
+        "find": str(spec.find) if spec.find != defaults.find else None,
     }
     for key in ("start", "end"):
         if (when := getattr(spec, key)) is not None:
             body[key] = when.isoformat(timespec="seconds")
-    body["lend"] = _changed(spec.lend, LendPolicy())
-    body["reclaim"] = _changed(spec.reclaim, ReclaimPolicy())
+    body["lend"] = _changed(spec.lend, defaults.lend)
+    body["reclaim"] = _changed(spec.reclaim, defaults.reclaim)
     kept = {key: value for key, value in body.items() if value}
     return yaml.safe_dump({"reservations": {spec.name: kept}}, sort_keys=False)
 
@@ -72,8 +84,8 @@ def _nodes(spec: ReservationSpec) -> str | dict[str, Any]:
 
 
 def _changed(policy: LendPolicy | ReclaimPolicy, standard: LendPolicy | ReclaimPolicy) -> dict[str, Any]:
-    """What differs from the built-in defaults, as it is written."""
-    found = {}
+    """What differs from the defaults, as it is written."""
+    found: dict[str, Any] = {}
     for key in policy.__slots__:
         value = getattr(policy, key)
         if value != getattr(standard, key):
@@ -81,20 +93,27 @@ def _changed(policy: LendPolicy | ReclaimPolicy, standard: LendPolicy | ReclaimP
     return found
 
 
-def _text(value: Any) -> str:
-    return format_duration(value) if hasattr(value, "total_seconds") else str(value)
+def _text(value: timedelta | str | None) -> str:
+    if value is None or value == UNLIMITED:  # only a time limit can be absent
+        return "unlimited"
+    return format_duration(value) if isinstance(value, timedelta) else str(value)
 
 
-def write_reservation(site_path: Path, spec: ReservationSpec, requested_by: str, at: datetime) -> Path:
+def write_reservation(
+    site_path: Path, spec: ReservationSpec, requested_by: str, at: datetime, defaults: Defaults = _STANDARD
+) -> Path:
     """Write or replace a reservation's file as a whole, or not at all; hold :func:`declared_lock`."""
     path = file_of(site_path, spec.name)
+    if path.exists():
+        _refuse_shared(path, spec.name)
     draft = path.with_name(f".{path.name}.new")
     try:
         with suppress(FileNotFoundError):
             draft.unlink()
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(dump_reservation(spec, requested_by, at))
+            os.fchmod(handle, 0o644)  # whatever the umask: the daemon may run as somebody else
+            file.write(dump_reservation(spec, requested_by, at, defaults))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -109,11 +128,22 @@ def write_reservation(site_path: Path, spec: ReservationSpec, requested_by: str,
 def delete_reservation_file(site_path: Path, name: str) -> None:
     """Withdraw a reservation that the CLI declared; hold :func:`declared_lock`."""
     path = file_of(site_path, name)
+    _refuse_shared(path, name)
     try:
         path.unlink()
         _sync(path.parent)
     except OSError as error:
         raise DeclareError(f"{path}: {error.strerror}; nothing was withdrawn") from error
+
+
+def _refuse_shared(path: Path, name: str) -> None:
+    """Raise DeclareError for a file that somebody wrote by hand with other reservations in it: they would go too."""
+    try:
+        found = yamlfile.read(path).data.get("reservations")
+    except ConfigError as error:
+        raise DeclareError(str(error)) from error
+    if isinstance(found, dict) and (others := sorted(found.keys() - {name})):
+        raise DeclareError(f"{path} declares {', '.join(others)} as well; change it by hand, then reload the daemon")
 
 
 def _sync(folder: Path) -> None:

@@ -17,7 +17,9 @@ from slurm_reserve.site import EvictBy, EvictHow, Find, Mode
 # A name that Slurm takes, that no command line misreads, and that is safe as a file's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 # The names that scancel knows, but for KILL and STOP: no job can act on those, and a killed one is not requeued.
-_SIGNALS = frozenset("ABRT ALRM CONT HUP INT QUIT TERM TSTP TTIN TTOU URG USR1 USR2 XCPU".split())
+_SIGNALS = frozenset(
+    {"ABRT", "ALRM", "CONT", "HUP", "INT", "QUIT", "TERM", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "XCPU"}
+)
 UNLIMITED = timedelta.max  # `max_time: unlimited`, where the defaults have a limit
 
 
@@ -56,12 +58,13 @@ def _time(value: Any, info: ValidationInfo) -> datetime:
     now: datetime = context["now"]
     if not isinstance(value, str | date):
         raise _said("is no time; write 2030-01-31T08:00")
-    if context.get("is_file") and not durations.is_fixed_time(value):
-        raise _said("is no date, or would be another one whenever the file is read; write 2030-01-31T08:00")
     try:
-        return durations.parse_time(value, now).replace(microsecond=0)
+        found = durations.parse_time(value, now).replace(microsecond=0)
     except ReserveError as error:
         raise _said(str(error)) from error
+    if context.get("is_file") and not durations.is_fixed_time(value):
+        raise _said(f"would be another time whenever the file is read; write {found.isoformat()[:16]}")
+    return found
 
 
 def _nodes(value: Any) -> Any:

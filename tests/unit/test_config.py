@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slurm_reserve import declared
 from slurm_reserve.config import ConfigError, check_against, load
-from slurm_reserve.site import EvictBy, Lending, NodeRequest, Owner, ReservationSpec, Site
+from slurm_reserve.site import Defaults, EvictBy, Find, Lending, LendPolicy, NodeRequest, Owner, ReservationSpec, Site
 
 from tests.builders import cluster, nodes, site, spec
 
@@ -56,7 +59,28 @@ WRONG = [
     (ONE + "    lend: {after_idle: 90}\n", "90 has no unit: Slurm reads minutes, people seconds; write 90m or 90s"),
     (ONE + "    lend: {keep_idle_nodes: 3}\n", "keep_idle_nodes: '3': is more than the 2 nodes"),
     (ONE + "    reclaim: {signal: USR7}\n", "reclaim.signal: 'USR7': is no signal"),
-    (ONE + "    reclaim: {evict_by: demon}\n", "evict_by: 'demon'"),
+    (ONE + "    reclaim: {signal: KILL}\n", "signal: 'KILL': is no signal that Slurm sends and a job can act on"),
+    (ONE + "    reclaim: {evict_by: demon}\n", "evict_by: 'demon': is none of its values; write 'daemon' or 'slurm'"),
+    (ONE + "    reclaim: {time: 3s}\n", "reclaim.time: is no key that is known; did you mean notice?"),
+    (ONE + "    reclaim: {colour: 3s}\n", "remove it; known here are back_off, evict, evict_by, notice, signal"),
+    (ONE + "    reclaim: {notice: }\n", "reclaim.notice: has no value; write one, or remove the key"),
+    (ONE + "    reclaim: {notice: \u00b2}\n", "is no duration"),
+    (ONE + "    reclaim: {back_off: 999999w}\n", "is too long; write 3650d at most"),
+    (ONE + "    lend: on\n", "lend: 'True': is no mapping of keys to values"),
+    (ONE + "    lend: {enabled: maybe}\n", "enabled: 'maybe': is neither on nor off; write on or off"),
+    (ONE + "    lend: {keep_idle_nodes: -1}\n", "keep_idle_nodes: '-1': is too small; write 0 or more"),
+    (ONE + "    lend: {max_time: 30s}\n", "is less than any job's time limit; write 1m or more"),
+    (ONE + "daemon: {poll: 0s}\n", "site.yaml:7: daemon.poll: '0s': is no time at all; write 1s or more"),
+    (ONE + "daemon: {state_dir: lib}\n", "depends on where the command is run; write the whole path"),
+    (ONE + "daemon: {poll: !!int ''}\n", "site.yaml:7: daemon.poll: cannot be read as int"),
+    (ONE + "mode: !!bool x\n", "mode: cannot be read as bool; write a plain value"),
+    (ONE + "mode: !!python/object/apply:os.system [ls]\n", "mode: has the tag"),
+    (ONE + "mode: a\0b\n", "site.yaml:7: is no YAML: holds the character 0"),
+    (ONE.replace("cluster: lab", "cluster: 12"), "site.yaml:1: cluster: '12': is no text; put it in quotes"),
+    (ONE.replace("n[1-2]", "{node_count: 0, partition: main}"), "nodes.node_count: '0': is too small; write 1 or more"),
+    (ONE.replace("[alice]", "alice bob"), "owner.users: 'alice bob': 'alice bob' is no name; write one such as alice"),
+    (ONE + "    end: now+1h\n", "would be another time whenever the file is read; write 2030-05-06T"),
+    (ONE + "    end: 9999-12-31\n", "is too far away; write a year from 2000 to 2099"),
     (ONE + "    nodes: n3\n", "site.yaml:7: reservations.physics.nodes: is given twice, first at line 6"),
     (ONE + "  physics: {}\n", "site.yaml:7: reservations.physics: is given twice, first at line 4"),
     (ONE.replace("users: [alice]", ""), "owner: has no user, account or group; write users: [alice]"),
@@ -87,6 +111,28 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert len(refused(tmp_path, ONE + "    find: x\n    end: y\n    lend: {z: 1}\n").splitlines()) == 3
 
 
+def test_so_many_problems_are_counted_rather_than_shown(tmp_path: Path) -> None:
+    said = refused(tmp_path, TOP + "".join(f"k{n}: 1\n" for n in range(500)))
+    assert len(said.splitlines()) == 41
+    assert said.endswith("and 460 more problems")
+
+
+def test_what_only_holds_other_keys_may_be_empty(tmp_path: Path) -> None:
+    assert read(tmp_path, TOP + "reservations:\ndefaults:\ndaemon:\nslurm:\n").reservations == ()
+    assert read(tmp_path, ONE + "    lend:\n    reclaim:\n").reservations[0].lend == LendPolicy()
+
+
+@pytest.mark.parametrize("written", ["USR1", "SIGUSR1", "usr1", "10", "'10'"])
+def test_a_signal_by_name_or_number(tmp_path: Path, written: str) -> None:
+    assert read(tmp_path, ONE + f"    reclaim: {{signal: {written}}}\n").reservations[0].reclaim.signal == "USR1"
+
+
+def test_unlimited_overrides_the_defaults_time_limit(tmp_path: Path) -> None:
+    text = ONE + "    lend: {max_time: unlimited}\n  bio: {owner: {users: bob}, nodes: n3}\n"
+    found = read(tmp_path, text + "defaults: {lend: {max_time: 4h}}\n").reservations
+    assert [spec.lend.max_time for spec in found] == [timedelta(hours=4), None]  # bio, physics
+
+
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "none.yaml", NOW)
@@ -95,11 +141,45 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
         load(tmp_path / "site.yaml", NOW)
 
 
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "reservations.d").write_text("")
+    assert "reservations.d: cannot be read" in refused(tmp_path, ONE).replace(": Not", " Not")
+    (tmp_path / "reservations.d").unlink()
+    (tmp_path / "reservations.d").symlink_to(tmp_path / "nowhere")
+    assert "cannot be read: No such file" in refused(tmp_path, ONE)
+
+
+def test_a_file_whose_name_is_slightly_wrong_is_not_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "reservations.d"
+    folder.mkdir()
+    (folder / "README").write_text("not ours")
+    (folder / ".hidden.yaml").write_text("[")
+    assert read(tmp_path, ONE).reservations
+    (folder / "bio.yml").write_text("reservations: {}\n")
+    assert "bio.yml: is not read; rename it to end in .yaml" in refused(tmp_path, ONE).replace(f"{folder}/", "")
+
+
+WORDS = st.sampled_from(
+    ["mode", "daemon", "slurm", "defaults", "lend", "reclaim", "poll", "notice", "conf", "nodes", "a"]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.text(max_size=6)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4))
+TAGS = st.sampled_from(
+    ["!!int", "!!bool", "!!float", "!!null", "!!timestamp", "!!binary", "!!set", "!!str", "!x", "!!map"]
+)
+LIKELY = st.one_of(
+    st.dictionaries(WORDS, VALUES, max_size=4).map(lambda value: yaml.safe_dump(value, allow_unicode=True)),
+    st.builds(
+        lambda key, tag, text: f"{key}: {tag} {text}\n", WORDS, TAGS, st.sampled_from(["", "x", "''", "[a]", ":"])
+    ),
+)
+
+
 def test_nothing_but_a_config_error_ever_comes_of_any_text(tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("any") / "site.yaml"
 
     @settings(max_examples=200, deadline=None)
-    @given(st.text(alphabet=st.sampled_from("abn: -[]{}&*!|>'\"#,\n12:<?\t%@")) | st.text())
+    @given(st.text(alphabet=st.sampled_from("abn: -[]{}&*!|>'\"#,\n12:<?\t%@")) | st.text() | LIKELY)
     def try_it(text: str) -> None:
         file.write_text(ONE + text, errors="surrogatepass")
         try:
@@ -129,6 +209,74 @@ def test_what_the_cli_declares_is_read_back_as_it_was(tmp_path: Path, wanted: Re
     assert "by: root" in path.read_text()
 
 
+def test_only_what_differs_from_the_sites_defaults_is_declared(tmp_path: Path) -> None:
+    usual = "defaults: {find: magnetic, lend: {max_time: 4h}, reclaim: {notice: 30s}}\n"
+    (tmp_path / "site.yaml").write_text(TOP + usual)
+    defaults = load(tmp_path / "site.yaml", NOW).defaults
+    assert defaults.find is Find.MAGNETIC
+    usual_one = replace(spec("physics", "n1"), find=defaults.find, lend=defaults.lend, reclaim=defaults.reclaim)
+    assert "reclaim" not in declared.dump_reservation(usual_one, "root", NOW, defaults)
+    other_one = spec("physics", "n1")  # as if there were no defaults: no notice, no time limit, find: attach
+    with declared.declared_lock(tmp_path / "site.yaml"):
+        declared.write_reservation(tmp_path / "site.yaml", other_one, "root", NOW, defaults)
+    (found,) = load(tmp_path / "site.yaml", NOW).reservations
+    assert (found.find, found.lend, found.reclaim) == (other_one.find, other_one.lend, other_one.reclaim)
+    assert Defaults() == replace(Defaults(), lend=found.lend, reclaim=found.reclaim)
+
+
+def test_what_is_declared_can_be_read_by_the_daemon_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with declared.declared_lock(tmp_path / "site.yaml") as folder:
+            path = declared.write_reservation(tmp_path / "site.yaml", spec("physics", "n1"), "root", NOW)
+    finally:
+        os.umask(before)
+    assert [oct(each.stat().st_mode & 0o777) for each in (folder, path)] == ["0o755", "0o644"]
+
+
+def test_a_link_in_a_files_place_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("reservations: {physics: {}}\n")
+    with declared.declared_lock(tmp_path / "site.yaml") as folder:
+        (folder / "physics.yaml").symlink_to(victim)
+        (folder / ".physics.yaml.new").symlink_to(victim)
+        path = declared.write_reservation(tmp_path / "site.yaml", spec("physics", "n1"), "root", NOW)
+    assert not path.is_symlink()
+    assert victim.read_text() == "reservations: {physics: {}}\n"
+    assert {each.name for each in folder.iterdir()} == {".lock", "physics.yaml"}
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "reservations.d").mkdir()
+    (tmp_path / "reservations.d" / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(declared.DeclareError, match="it must belong"), declared.declared_lock(tmp_path / "site.yaml"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_with_other_reservations_in_it_is_left_alone(tmp_path: Path) -> None:
+    with declared.declared_lock(tmp_path / "site.yaml") as folder:
+        (folder / "physics.yaml").write_text("reservations: {physics: {}, bio: {}}\n")
+        with pytest.raises(declared.DeclareError, match="declares bio as well"):
+            declared.delete_reservation_file(tmp_path / "site.yaml", "physics")
+        with pytest.raises(declared.DeclareError, match="declares bio as well"):
+            declared.write_reservation(tmp_path / "site.yaml", spec("physics", "n1"), "root", NOW)
+        (folder / "chem.yaml").write_text("reservations: {chem: {}}\n")
+        declared.delete_reservation_file(tmp_path / "site.yaml", "chem")
+    assert sorted(each.name for each in folder.iterdir()) == [".lock", "physics.yaml"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".x", "", "x.lend", "a\n", "x" * 64])
+def test_a_name_never_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"is no name|ends in"):
+        declared.file_of(tmp_path / "site.yaml", name)
+
+
+def test_periods_that_follow_each_other_share_nodes(tmp_path: Path) -> None:
+    after = "  bio: {owner: {users: bob}, nodes: n2, start: 2030-06-01}\n"
+    assert len(read(tmp_path, ONE + "    end: 2030-06-01\n" + after).reservations) == 2
+
+
 def test_a_name_in_two_files_is_an_error_that_names_both(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text(ONE)
     with declared.declared_lock(tmp_path / "site.yaml"):
@@ -139,10 +287,17 @@ def test_a_name_in_two_files_is_an_error_that_names_both(tmp_path: Path) -> None
 
 
 def test_what_the_cluster_does_not_have_is_named(tmp_path: Path) -> None:
-    counted = spec("bio", nodes=NodeRequest(1, "nowhere"))
-    wrong = site(spec("physics", "n1", "n9"), counted, lending=Lending(frozenset({"cheap"})))
-    said = [str(problem) for problem in check_against(wrong, cluster(nodes("n1")))]
-    assert len(said) == 3
-    assert any("n9" in text and "no such node" in text for text in said)
-    assert any("nowhere" in text for text in said)
-    assert any("cheap" in text and "main,preempt" in text for text in said)
+    there = cluster(nodes("n1"))
+    wrong = site(
+        spec("physics", "n1", "n9"),
+        spec("bio", nodes=NodeRequest(1, "nowhere")),
+        spec("chem", nodes=NodeRequest(1, "main", frozenset({"a100"}))),
+        lending=Lending(frozenset({"cheap"}), frozenset({"scavenger"})),
+    )
+    said = [str(problem) for problem in check_against(wrong, there)]
+    assert len(said) == 4
+    for name, text in [("n9", "no such node"), ("nowhere", "no such partition"), ("a100", "no node of partition main"),
+                       ("cheap", "write one of main, preempt")]:  # fmt: skip
+        assert any(name in each and text in each for each in said)
+    by_qos = replace(there, qos_preempts={"normal": frozenset()})
+    assert any("no such QOS; write one of normal" in str(each) for each in check_against(wrong, by_qos))
