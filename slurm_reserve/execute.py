@@ -79,6 +79,8 @@ class Executor:
         try:
             status = self._do(action)
             text = ""
+        except ValueError as error:  # a name that no command line can carry: refused before anything ran
+            status, text = Status.REFUSED, str(error)
         except SlurmRefusedError as error:
             gone = any(words in str(error) for words in _GONE) and not isinstance(action, CreateReservation)
             status, text = (Status.GONE if gone else Status.REFUSED), str(error)

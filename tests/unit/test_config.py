@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slurm_reserve import declared
+from slurm_reserve import declared, schema
 from slurm_reserve.config import ConfigError, check_against, load
 from slurm_reserve.site import Defaults, EvictBy, Find, Lending, LendPolicy, NodeRequest, Owner, ReservationSpec, Site
 
@@ -301,3 +302,10 @@ def test_what_the_cluster_does_not_have_is_named(tmp_path: Path) -> None:
         assert any(name in each and text in each for each in said)
     by_qos = replace(there, qos_preempts={"normal": frozenset()})
     assert any("no such QOS; write one of normal" in str(each) for each in check_against(wrong, by_qos))
+
+
+def test_the_shipped_example_explains_every_key() -> None:
+    written = (Path(__file__).parents[2] / "configs" / "site.yaml").read_text()
+    models = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, schema.Strict)]
+    keys = {key for model in models for key in model.model_fields} - {"requested", "by", "at"}  # written by the CLI
+    assert not {key for key in keys if not re.search(rf"\b{key}:", written)}
