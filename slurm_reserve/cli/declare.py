@@ -51,9 +51,9 @@ def create(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values
 
     It is written to reservations.d beside the site file before anything is done in Slurm.
     """
-    from slurm_reserve.cli.options import build
+    from slurm_reserve.cli.options import blank, build
 
-    _declare(ctx.obj, name, lambda _: build(name, values), dry_run, wait, is_new=True)
+    _declare(ctx.obj, name, lambda site: build(values, blank(name, site)), dry_run, wait, is_new=True)
 
 
 @click.command(
@@ -69,7 +69,7 @@ def update(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values
     from slurm_reserve.cli.options import build
 
     def changed(site: Site) -> ReservationSpec:
-        return build(name, values, _ours(ctx.obj, site, name))
+        return build(values, _ours(ctx.obj, site, name))
 
     _declare(ctx.obj, name, changed, dry_run, wait, is_new=False)
 
@@ -88,8 +88,10 @@ def _declare(
         others = replace(site, reservations=tuple(s for s in site.reservations if s.name != name))
         _refuse(others, spec, cluster)
         if not dry_run:
-            declared.write_reservation(setting.site_file, spec, getpass.getuser(), now())
-            _read_back(setting, name)
+            path = declared.file_of(setting.site_file, name)
+            before = path.read_text() if path.exists() else None
+            declared.write_reservation(setting.site_file, spec, getpass.getuser(), now(), site.defaults)
+            _read_back(setting, path, before)
     _tell(setting, name, "would be declared" if dry_run else "is declared")
     if not dry_run:
         wanted = spec.nodes if isinstance(spec.nodes, frozenset) else None
@@ -104,14 +106,15 @@ def _refuse(others: Site, spec: ReservationSpec, cluster: Any) -> None:
         raise RefusedError(f"{spec.name} cannot be met: {why}")
 
 
-def _read_back(setting: Setting, name: str) -> None:
-    """What was written must load with all the rest; else it is taken away again."""
-    from slurm_reserve import declared
-
+def _read_back(setting: Setting, path: Path, before: str | None) -> None:
+    """What was written must load with all the rest; else it is as it was before."""
     try:
         setting.site()
     except ReserveError:
-        declared.delete_reservation_file(setting.site_file, name)
+        if before is None:
+            path.unlink()
+        else:
+            path.write_text(before)
         raise
 
 
@@ -120,7 +123,7 @@ def _ours(setting: Setting, site: Site, name: str) -> ReservationSpec:
     from slurm_reserve import declared
 
     spec = setting.spec(site, name)
-    if not declared.file_of(setting.site_file, name).exists():
+    if spec.origin.rpartition(":")[0] != str(declared.file_of(setting.site_file, name)):
         raise RefusedError(f"{name} is declared at {spec.origin}: change it there, then reload the daemon")
     return spec
 

@@ -21,6 +21,7 @@ from slurm_reserve.site import (
     Owner,
     ReclaimPolicy,
     ReservationSpec,
+    Site,
 )
 
 Values = dict[str, Any]
@@ -48,20 +49,25 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
 )
 
 
-def build(name: str, values: Values, old: ReservationSpec | None = None) -> ReservationSpec:
-    """The reservation that the options describe, or `old` with what they change; checked as the site file is.
+def blank(name: str, site: Site) -> ReservationSpec:
+    """A reservation of which nothing is said yet but the site's defaults."""
+    defaults = site.defaults
+    return ReservationSpec(name, Owner(), frozenset(), find=defaults.find, lend=defaults.lend, reclaim=defaults.reclaim)
+
+
+def build(values: Values, base: ReservationSpec) -> ReservationSpec:
+    """`base` with what the options change; checked as the site file is.
 
     Raises ConfigError that names the option, or click.UsageError when something is missing.
     """
     given = {key: value for key, value in values.items() if value not in (None, ())}
-    nodes = _nodes(given, old)
     owner = {kind + "s": list(given[kind]) for kind in ("user", "account", "group") if kind in given}
-    if old is None and not owner:
+    if base.owner == Owner() and not owner:
         raise click.UsageError("say whom it is for: --user, --account or --group")
     lend = {"enabled": given.get("lend")} | {k: given.get(k) for k in ("after_idle", "keep_idle_nodes", "max_time")}
     reclaim = {k: given.get(k) for k in ("notice", "signal", "evict_by", "evict")}
-    model = _validated(name, {"owner": owner, "nodes": nodes, "lend": lend, "reclaim": reclaim}, given)
-    base = old or ReservationSpec(name, Owner(), frozenset())
+    body = {"owner": owner, "nodes": _nodes(given, base), "lend": lend, "reclaim": reclaim}
+    model = _validated(base.name, body, given)
     asked = model.nodes
     return replace(
         base,
@@ -75,7 +81,7 @@ def build(name: str, values: Values, old: ReservationSpec | None = None) -> Rese
     )
 
 
-def _nodes(given: Values, old: ReservationSpec | None) -> Any:
+def _nodes(given: Values, old: ReservationSpec) -> Any:
     if "nodes" in given and "node_count" in given:
         raise click.UsageError("give --nodes or --node-count, not both")
     if "nodes" in given:
@@ -88,7 +94,7 @@ def _nodes(given: Values, old: ReservationSpec | None) -> Any:
             raise click.UsageError("--node-count needs --partition")
         request = {"node_count": given["node_count"], "partition": partition}
         return request | ({"features": list(given["feature"])} if "feature" in given else {})
-    if old is None:
+    if not old.nodes:
         raise click.UsageError("say which nodes: --nodes n[1-2], or --node-count 2 --partition main")
     if isinstance(old.nodes, NodeRequest):
         kept = old.nodes
