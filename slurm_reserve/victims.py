@@ -27,7 +27,8 @@ def choose(
     `fits` answers whether the owner's job fits once those runs are gone. Jobs in `told` have had their notice and go
     before others. Two orders of taking away are tried, job by job and node by node, and the smaller loss is kept.
     """
-    jobs = sorted(candidates, key=lambda job: (job.key not in told, lost_work(job, now), job.id))
+    latest_first = sorted(candidates, key=lambda job: (job.submitted, job.id), reverse=True)
+    jobs = sorted(latest_first, key=lambda job: (job.key not in told, lost_work(job, now)))
     if not fits(frozenset(job.key for job in jobs)):
         return None
     plans = [_minimal(order, fits) for order in (jobs, _by_node(jobs, now))]
@@ -53,7 +54,7 @@ def _by_node(jobs: Sequence[Job], now: datetime) -> list[Job]:
     for job in jobs:
         for node in job.nodes:
             loss[node] = loss.get(node, timedelta(0)) + lost_work(job, now)
-    return sorted(jobs, key=lambda job: (min(((loss[n], n) for n in job.nodes), default=(timedelta(0), "")), job.id))
+    return sorted(jobs, key=lambda job: min(((loss[node], node) for node in job.nodes), default=(timedelta(0), "")))
 
 
 def _cost(plan: Sequence[Job], now: datetime, told: frozenset[JobKey]) -> tuple[int, timedelta, int]:

@@ -21,6 +21,7 @@ def lend_both(stage: Stage, *options: str, **policy: object) -> tuple[str, str]:
     stage.fill("n3", "n4")
     first = stage.borrow("bob", "--exclusive", *options)
     stage.runs(first)
+    time.sleep(1.1)  # Slurm tells start times in whole seconds
     second = stage.borrow("dave", "--exclusive", *options)
     stage.runs(second)
     return first, second
