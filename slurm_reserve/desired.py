@@ -33,7 +33,8 @@ class Desired:
 
 def period(spec: ReservationSpec, now: datetime) -> tuple[datetime, datetime]:
     """From when until when nodes are bound."""
-    return spec.start or now, spec.end or now + ENDLESS
+    start = spec.start or now
+    return start, spec.end or max(start, now) + ENDLESS
 
 
 def conflicts(cluster: Cluster, nodes: Iterable[str], start: datetime, end: datetime, own: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ class Recorder:
     def __init__(self, journal: Journal, ledger: Ledger, log: Log) -> None:
         self._journal, self._ledger, self._log = journal, ledger, log
         self._said: dict[str, str] = {}
+        self._sentence = ""
 
     def decided(self, view: View, plan: Plan) -> bool:
         """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13).
@@ -52,8 +53,10 @@ class Recorder:
             ]
         )
         self._remember(view, plan)
-        if outcomes:
-            self._log(_sentence(outcomes, jobs), actions=len(outcomes), refused=_count(outcomes, Status.REFUSED))
+        sentence, refused = _sentence(outcomes, jobs), _count(outcomes, Status.REFUSED)
+        if outcomes and not (refused and sentence == self._sentence):  # the same refusal again is no news
+            self._log(sentence, actions=len(outcomes), refused=refused)
+        self._sentence = sentence
 
     def _decision(self, view: View, action: Action, jobs: dict[JobKey, Job]) -> Entry:
         text = f"{words.describe(action, jobs)}: {action.reason}"

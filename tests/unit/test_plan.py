@@ -52,6 +52,13 @@ def test_a_declared_reservation_is_made_on_its_nodes() -> None:
     assert "FLEX" not in create.flags
 
 
+def test_a_reservation_that_begins_in_some_years_ends_after_its_start() -> None:
+    (create,) = make(view(site(spec(start=NOW + timedelta(days=3000))), cluster(FOUR), Memory())).actions
+    assert isinstance(create, CreateReservation)
+    assert create.start is not None
+    assert create.end > create.start
+
+
 def test_nothing_is_done_when_all_is_as_declared() -> None:
     assert make(view(site(), cluster(FOUR, R))).actions == ()
 
