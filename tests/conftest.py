@@ -43,7 +43,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _release() -> str:
     try:
-        said = subprocess.run(["scontrol", "--version"], capture_output=True, text=True, check=False)
+        said = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=False)
     except OSError:
         return "no Slurm"
     return said.stdout.strip() or "no Slurm"
