@@ -328,6 +328,22 @@ def test_an_attached_borrower_that_does_not_start_is_detached_and_not_sent_again
     assert detach.retry_at == NOW + timedelta(minutes=1)
 
 
+def test_an_attached_borrower_is_given_backfills_time_to_start() -> None:
+    waits = job("7").borrower().in_("physics.lend")
+    sent = Memory(
+        made={"physics": NOW}, attached={waits.job.key: Attached("physics.lend", NOW - timedelta(seconds=50))}
+    )
+    made = make(view(site(), cluster(FOUR, R, reservation("physics.lend", "n1"), waits), sent))
+    assert not [action for action in made.actions if isinstance(action, DetachJob)]
+
+
+def test_a_reservation_without_an_end_is_extended_long_before_slurms() -> None:
+    late = reservation("physics", "n1", "n2", end=NOW + timedelta(days=100))
+    (update,) = make(view(site(), cluster(FOUR, late))).actions
+    assert isinstance(update, UpdateReservation)
+    assert update.end == NOW + timedelta(days=365)
+
+
 def test_lending_off_takes_back_what_is_lent() -> None:
     off = Memory(made={"physics": NOW}, orders=Orders(lend={"physics": LendOrder(enabled=False)}))
     lent = [job("7").borrower().on("n1").in_("physics.lend"), reservation("physics.lend", "n1")]
