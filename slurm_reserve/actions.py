@@ -9,6 +9,15 @@ from slurm_reserve.model import JobKey
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """An aspect of a reservation that is put right, to be remembered: a second edit by hand is left."""
+
+    aspect: str
+    wanted: str
+    count: int  # edits by hand put right so far
+
+
+@dataclass(frozen=True, slots=True)
 class CreateReservation:
     """Make a reservation on exactly these nodes. Flags always contain OVERLAP and IGNORE_JOBS, never FLEX."""
 
@@ -22,6 +31,7 @@ class CreateReservation:
     accounts: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     allowed_partitions: frozenset[str] = frozenset()  # sent where the cluster's release knows it
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class UpdateReservation:
     users: frozenset[str] | None = None
     accounts: frozenset[str] | None = None
     groups: frozenset[str] | None = None
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

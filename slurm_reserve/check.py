@@ -42,7 +42,11 @@ def findings(view: View) -> list[Finding]:
 def protector(view: View, spec: ReservationSpec) -> str:
     """Who gives the owner's nodes back when the daemon is dead."""
     missing = lending.net_missing(view, nodes_of(view, spec))
-    return f"nobody, so nothing is lent: {missing}" if missing else "slurmctld, by its own preemption"
+    if not missing:
+        return "slurmctld, by its own preemption"
+    if view.site.daemon.fail_safe:
+        return "the service's fail-safe; nobody, should this host die with the daemon"
+    return f"nobody, so nothing is lent: {missing}"
 
 
 def nodes_of(view: View, spec: ReservationSpec) -> frozenset[str]:
@@ -59,8 +63,12 @@ def _no_net(view: View) -> Iterator[Finding]:
     for spec in view.site.reservations:
         if why := lending.net_missing(view, nodes_of(view, spec)):
             text, _, remedy = why.partition(": ")
-            told = f"slurmctld would not take lent nodes back by itself, so nothing is lent: {text}"
-            yield Finding(Level.ERROR, spec.name, told, remedy or "see configs/slurm.conf")
+            is_safe = view.site.daemon.fail_safe
+            then = "so only the service's fail-safe gives them back" if is_safe else "so nothing is lent"
+            told = f"slurmctld would not take lent nodes back by itself, {then}: {text}"
+            yield Finding(
+                Level.WARNING if is_safe else Level.ERROR, spec.name, told, remedy or "see configs/slurm.conf"
+            )
 
 
 def _lendable_partitions(view: View) -> Iterator[Finding]:

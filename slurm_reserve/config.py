@@ -59,7 +59,7 @@ def load(path: Path, now: datetime) -> Site:
         raise ConfigError(problems)
     return Site(
         cluster=model.cluster,
-        lending=Lending(model.lending.partitions, model.lending.qos),
+        lending=Lending(**_given(model.lending)),
         reservations=tuple(sorted(specs, key=lambda spec: spec.name)),
         mode=model.mode,
         daemon=DaemonSettings(**_given(model.daemon)),

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import struct
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,15 @@ def apply(ledger: Ledger, order: dict[str, Any]) -> str:
             return "lending is paused; reclaim goes on"
         case {"do": "resume"}:
             ledger.drop("orders", "pause")
+            ledger.drop("orders", "brake")
+            ledger.forget("eviction_times")  # the brake counts anew
             return "lending goes on"
+        case {"do": "restore", "reservation": str(name)}:
+            ledger.forget("corrected", f"{name} ")
+            return f"{name} is made what is declared again"
+        case {"do": "adopt", "reservation": str(name)}:
+            ledger.put("made", name, datetime.now(UTC))
+            return f"{name} is taken over"
         case {"do": "lend", "reservation": str(name), "enabled": bool(enabled), "until": str() | None as until}:
             ledger.put("orders", f"lend {name}", {"enabled": enabled, "until": until})
             return f"lending of {name} is {'on' if enabled else 'off'}" + (f" until {until}" if until else "")

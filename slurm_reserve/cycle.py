@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from slurm_reserve import invariants, plan
@@ -44,19 +45,30 @@ def observe(site: Site, slurm: Slurm) -> Cluster:
     return slurm.observe(groups)
 
 
-def decide(site: Site, cluster: Cluster, memory: Memory) -> Result:
-    """Plan, and refuse a plan that breaks an invariant (UnsoundPlanError)."""
-    view = View(site, cluster, memory)
+def _as_it_is(view: View) -> View:
+    return view
+
+
+def decide(site: Site, cluster: Cluster, memory: Memory, see: Callable[[View], View] = _as_it_is) -> Result:
+    """Plan, and refuse a plan that breaks an invariant (UnsoundPlanError). `see` is how the cluster is looked at."""
+    view = see(View(site, cluster, memory))
     made = plan.make(view)
     if broken := invariants.violations(view, made):
         raise UnsoundPlanError("nothing was done, for the plan breaks an invariant: " + "; ".join(broken))
     return Result(view, made)
 
 
-def run_once(site: Site, slurm: Slurm, ledger: Ledger, recorder: Recorder, clock: Clock) -> Result:
+def run_once(
+    site: Site,
+    slurm: Slurm,
+    ledger: Ledger,
+    recorder: Recorder,
+    clock: Clock,
+    see: Callable[[View], View] = _as_it_is,
+) -> Result:
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
     cluster = observe(site, slurm)
-    result = decide(site, cluster, ledger.memory())
+    result = decide(site, cluster, ledger.memory(), see)
     is_recorded = recorder.decided(result.view, result.plan)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)
     outcomes: list[Outcome] = []

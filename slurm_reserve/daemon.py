@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from slurm_reserve import control, cycle
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock
+from slurm_reserve.giveback import GiveBack
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.record import Recorder
 from slurm_reserve.site import Site
@@ -25,6 +26,8 @@ from slurm_reserve.slurm.port import Slurm
 LOCK_NAME = "daemon.lock"
 # While a node is on its way back the cluster is looked at more often, ever less so as it takes longer.
 SOONEST, LATER = timedelta(milliseconds=200), 1.5
+# Within this a daemon that stops gives back what nobody would take back after it; systemd waits 60 s by default.
+GIVE_BACK_WITHIN = timedelta(seconds=45)
 
 
 class AlreadyRunningError(ReserveError):
@@ -78,7 +81,8 @@ class Daemon:
     _pause: timedelta = field(default=SOONEST)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; a cycle that has begun is finished."""
+        """Serve until SIGTERM or SIGINT; a cycle that has begun is finished, and unprotected loans are given back."""
+        self.site = self._as_watched(self.site)
         waker, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -92,7 +96,30 @@ class Daemon:
         finally:
             _notify("STOPPING=1")
             door.close()
-            self.log.info("stopped; running loans stay, for Slurm itself gives them back")
+            self._leave()
+
+    def _leave(self) -> None:
+        """Loans stay where Slurm itself gives the nodes back; the others end now."""
+        try:
+            result = self._giving_back().run(GIVE_BACK_WITHIN)
+        except ReserveError as error:
+            self.log.error("stopped; what was lent without a net could not be given back", cause=str(error))
+            return
+        given = f"{len(result)} actions gave back what nobody else would" if result else "nothing had to be given back"
+        self.log.info(f"stopped; {given}; other loans stay, for Slurm itself gives them back")
+
+    def _giving_back(self) -> GiveBack:
+        return GiveBack(self.site, self.slurm, self.ledger, self.recorder, self.clock)
+
+    def _as_watched(self, site: Site) -> Site:
+        """A declared fail-safe is believed only where a service watches this process: sd_watchdog_enabled(3)."""
+        if not site.daemon.fail_safe or os.environ.get("WATCHDOG_USEC"):
+            return site
+        self.log.error(
+            "daemon.fail_safe is declared, but no service watches this process: where Slurm would not take nodes back "
+            "by itself nothing is lent; start it by plugins/systemd/slurm-reserve.service"
+        )
+        return replace(site, daemon=replace(site.daemon, fail_safe=False))
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
@@ -137,7 +164,7 @@ class Daemon:
             return
         self._reload = False
         try:
-            self.site = self.load()
+            self.site = self._as_watched(self.load())
             self.log.info("read the site file again", reservations=len(self.site.reservations))
         except ReserveError as error:
             self.log.error("the site file is not taken over; the old configuration stays", cause=str(error))

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from slurm_reserve.actions import Action, CreateReservation, DeleteReservation, DetachJob, UpdateReservation
+from slurm_reserve import edits
+from slurm_reserve.actions import Action, Correction, CreateReservation, DeleteReservation, DetachJob, UpdateReservation
 from slurm_reserve.model import Cluster, Reservation
 from slurm_reserve.site import Find, NodeRequest, ReservationSpec, Site
 from slurm_reserve.view import View
@@ -151,12 +152,28 @@ def _create(view: View, spec: ReservationSpec, taken: frozenset[str], desired: D
         nodes = spec.nodes
     if busy := sorted(n for n in nodes if view.holders.get(n)):
         desired.reports[spec.name] = f"not yet whole: jobs that were there before still run on {','.join(busy)}"
+    noted: tuple[Correction, ...] = ()
+    if spec.name in view.memory.made:
+        found = edits.correction(view, spec.name, "existence", str(spec.start), is_edit=spec.start is None)
+        if found is None:
+            desired.refused[spec.name] = f"deleted by hand again, and left so: {edits.remedy(spec.name)}"
+            return frozenset()
+        noted = (found,)
     flags = FLAGS | ({"MAGNETIC"} if spec.find is Find.MAGNETIC else set())
     begin = start if spec.start is not None and start > view.cluster.at else None
     owner = spec.owner
     desired.actions[spec.name] = [
         CreateReservation(
-            spec.name, nodes, begin, end, frozenset(flags), "declared", owner.users, owner.accounts, owner.groups
+            spec.name,
+            nodes,
+            begin,
+            end,
+            frozenset(flags),
+            "declared",
+            owner.users,
+            owner.accounts,
+            owner.groups,
+            corrections=noted,
         )
     ]
     return nodes
@@ -189,7 +206,10 @@ def _correct(
         accounts=owner.accounts if owner.accounts != existing.accounts else None,
         groups=owner.groups if owner.groups != existing.groups else None,
     )
-    if changes != UpdateReservation(spec.name, changes.reason):
+    changes, left = edits.settle(view, spec, changes)
+    for aspect, text in left.items():
+        desired.reports[f"{spec.name} {aspect}"] = text
+    if replace(changes, corrections=()) != UpdateReservation(spec.name, changes.reason):
         yield changes
 
 

@@ -89,10 +89,10 @@ class Executor:
     def _do(self, action: Action) -> Status:
         match action:
             case CreateReservation():
-                self.ledger.put("made", action.name, self.clock())
-                self.slurm.create_reservation(action)
+                self._create(action)
             case UpdateReservation():
                 self.slurm.update_reservation(action)
+                self._note_corrections(action)
             case DeleteReservation():
                 self.slurm.delete_reservation(action.name)
                 self.ledger.drop("made", action.name)
@@ -108,6 +108,23 @@ class Executor:
             case EndWait():
                 self._end_wait(action)
         return Status.DONE
+
+    def _create(self, action: CreateReservation) -> None:
+        """The record comes first (B2); one that is refused leaves none that was not there."""
+        was_made = action.name in self.ledger.memory().made
+        self.ledger.put("made", action.name, self.clock())
+        try:
+            self.slurm.create_reservation(action)
+        except (SlurmRefusedError, ValueError):
+            if not was_made:
+                self.ledger.drop("made", action.name)
+            raise
+        self._note_corrections(action)
+
+    def _note_corrections(self, action: CreateReservation | UpdateReservation) -> None:
+        for each in action.corrections:
+            fact = {"wanted": each.wanted, "count": each.count, "at": self.clock()}
+            self.ledger.put("corrected", f"{action.name} {each.aspect}", fact)
 
     def _detach(self, action: DetachJob) -> None:
         if action.retry_at is not None:
@@ -131,6 +148,7 @@ class Executor:
             return Status.GONE
         evicted = {"at": self.clock(), "cause": action.cause, "reservation": action.reservation}
         self.ledger.put("evicted", action.job, evicted)
+        self.ledger.put("eviction_times", action.job, self.clock())
         if not (action.requeue and self._requeue(action)):
             self.slurm.cancel_job(action.job)
         elif job.reservation.endswith(LEND_SUFFIX):

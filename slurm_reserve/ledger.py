@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.memory import Attached, Evicted, LendOrder, Memory, Notice, Orders, ReclaimOrder
+from slurm_reserve.memory import Attached, Corrected, Evicted, LendOrder, Memory, Notice, Orders, ReclaimOrder
 from slurm_reserve.model import JobKey
 
 T = TypeVar("T")
 
 FILE_NAME = "ledger.db"
-KINDS: Final = ("made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "orders")
+KINDS: Final = (
+    "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
+    "corrected", "orders",
+)  # fmt: skip
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
 
 
@@ -93,6 +96,17 @@ class Ledger:
                 if not job_ids & {key.id, key.id.split("_")[0]}:
                     self.drop(kind, key)
 
+    def forget(self, kind: str, prefix: str = "") -> None:
+        """Forget the facts of a kind whose key begins so; all of them by default."""
+        for key in [key for key in self._facts[kind] if key.startswith(prefix)]:
+            self.drop(kind, key)
+
+    def forget_evictions(self, before: datetime) -> None:
+        """Forget when jobs were evicted, as far as it was so long ago that the brake takes no notice."""
+        for key, value in tuple(self._facts["eviction_times"].items()):
+            if _time(json.loads(value)) < before:
+                self.drop("eviction_times", key)
+
     def memory(self) -> Memory:
         """Everything remembered, as the planner takes it."""
         return _memory(self._facts, self.is_writable)
@@ -130,6 +144,8 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
         waiting_since=jobs("waiting_since", _time),
         idle_since={key: _time(json.loads(value)) for key, value in facts["idle_since"].items()},
         not_before=jobs("not_before", _time),
+        eviction_times=tuple(_time(json.loads(value)) for value in facts["eviction_times"].values()),
+        corrected={key: _corrected(json.loads(value)) for key, value in facts["corrected"].items()},
         orders=_orders(facts["orders"]),
         is_writable=is_writable,
     )
@@ -149,18 +165,24 @@ def read_only(path: Path) -> Memory:
         raise LedgerError(f"{path}: {error}") from error
 
 
+def _corrected(value: dict[str, Any]) -> Corrected:
+    return Corrected(value["wanted"], value["count"], _time(value["at"]))
+
+
 def _orders(facts: Mapping[str, str]) -> Orders:
-    lend, reclaim, paused = {}, {}, False
+    lend, reclaim, paused, brake = {}, {}, False, ""
     for key, text in facts.items():
         kind, _, name = key.partition(" ")
         value = json.loads(text)
         if kind == "pause":
             paused = True
+        elif kind == "brake":
+            brake = str(value)
         elif kind == "lend":
             lend[name] = LendOrder(value["enabled"], _time(value["until"]) if value["until"] else None)
         elif kind == "reclaim":
             reclaim[name] = ReclaimOrder(frozenset(value["nodes"]), _time(value["until"]), value["by"])
-    return Orders(paused, lend, reclaim)
+    return Orders(paused, brake, lend, reclaim)
 
 
 def _key(key: str | JobKey) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from slurm_reserve import demand
 from slurm_reserve.fit import Fit, Room, fit
@@ -70,9 +71,19 @@ def _qos_net_missing(view: View) -> str:
     return "" if view.cluster.qos_preempts else "no QOS can be read"
 
 
+def braked(view: View) -> str:
+    """Why the brake is on; "" while evictions are as many as they may be. An admin takes it off."""
+    if view.memory.orders.brake:
+        return view.memory.orders.brake
+    hour, most = view.cluster.at - timedelta(hours=1), view.site.lending.max_evictions_per_hour
+    recent = sum(at > hour for at in view.memory.eviction_times)
+    return f"{recent} evictions within an hour at {view.cluster.at:%Y-%m-%d %H:%M %Z}" if recent >= most else ""
+
+
 def may_lend(view: View, ground: Ground) -> str:
     """Why nothing new of this reservation may be lent now; "" when it may."""
-    if view.memory.orders.paused:
+    orders = view.memory.orders
+    if orders.paused:
         return "lending is paused"
     if not view.memory.is_writable:
         return "the ledger cannot be written"
@@ -80,9 +91,14 @@ def may_lend(view: View, ground: Ground) -> str:
         return "the reservation is not active"
     if not demand.is_lending_on(view, ground.spec):
         return "lending is off"
+    if "FLEX" in ground.reservation.flags:
+        return "the reservation has the flag FLEX"
     if lacks := {"OVERLAP", "IGNORE_JOBS"} - ground.reservation.flags:
         return f"the reservation lacks {','.join(sorted(lacks))}"
-    if missing := net_missing(view, ground.reservation.nodes):
+    if brake := braked(view):
+        return f"the brake is on: {brake}; look why, then `slurm-reserve resume`"
+    missing = net_missing(view, ground.reservation.nodes)
+    if missing and not view.site.daemon.fail_safe:
         return f"nothing would give the nodes back if this daemon died: {missing}"
     if ground.is_closing:
         return "an owner's job is about to use its nodes"

@@ -40,6 +40,15 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """One aspect of a reservation that somebody had changed by hand, and that was put right."""
+
+    wanted: str  # what it was made to be
+    count: int  # how often somebody's edit was undone; 0 when it was only brought up to what is declared
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LendOrder:
     """A standing order about lending: on or off, until further notice or a time."""
 
@@ -61,6 +70,7 @@ class Orders:
     """Standing orders given by hand; they persist until revoked."""
 
     paused: bool = False
+    brake: str = ""  # why the brake went on; no lending until `resume`
     lend: Mapping[str, LendOrder] = field(default_factory=dict)
     reclaim: Mapping[str, ReclaimOrder] = field(default_factory=dict)
 
@@ -76,5 +86,7 @@ class Memory:
     waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)  # owner's jobs that want nodes
     idle_since: Mapping[str, datetime] = field(default_factory=dict)  # reserved nodes without an owner's job
     not_before: Mapping[JobKey, datetime] = field(default_factory=dict)  # jobs that did not start where sent
+    eviction_times: tuple[datetime, ...] = ()  # of the last hour, for the brake
+    corrected: Mapping[str, Corrected] = field(default_factory=dict)  # "reservation aspect" -> what was put right
     orders: Orders = Orders()
     is_writable: bool = True  # False: the ledger cannot be written, so nothing new is lent

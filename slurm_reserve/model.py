@@ -134,6 +134,8 @@ class Reservation:
     accounts: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     allowed_partitions: frozenset[str] = frozenset()
+    cores: int = 0  # as printed; 0: not known
+    licenses: str = ""
     is_active: bool = True
 
 

@@ -60,6 +60,7 @@ class Plan:
     reports: Mapping[str, str] = field(default_factory=dict)  # what an admin should know
     waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
+    brake: str = ""  # why nothing is lent until an admin has looked
     wake_at: datetime | None = None  # when the next step is due, sooner than the next poll
 
     @property
@@ -77,15 +78,17 @@ def make(view: View) -> Plan:
     reports = dict(wanted.reports)
     groups = []
     leaving: set[JobKey] = set()  # a job that holds nodes of two reservations is evicted once
+    if view.site.mode is Mode.SHADOW:
+        lent, shown = Lending(refused=lent.refused, withheld=lent.withheld), lent.loans
+        reports |= {f"job {loan.job.id}": f"shadow: would run on {loan.reason}" for loan in shown}
     for name, ground in grounds.items():
         taken_back = [a for a in _take_back(view, ground, lent, reports) if not _is_repeated(a, leaving)]
         groups.append(Group(f"reclaim {name}", tuple(taken_back)))
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     groups.append(Group("end waits", tuple(_end_waits(view))))
-    if view.site.mode is Mode.ACTIVE:
-        for name, ground in grounds.items():
-            loans = [loan for loan in lent.loans if loan.reservation == name]
-            groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
+    for name, ground in grounds.items():
+        loans = [loan for loan in lent.loans if loan.reservation == name]
+        groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
     decisions = tuple(d for ground in grounds.values() for d in ground.decisions)
     return Plan(
         groups=tuple(group for group in groups if group.actions),
@@ -98,6 +101,7 @@ def make(view: View) -> Plan:
         reports=reports,
         waiting_since=_waiting_since(view, decisions),
         idle_since=_idle_since(view, grounds),
+        brake=lending.braked(view),
         wake_at=_wake_at(view, groups, grounds),
     )
 

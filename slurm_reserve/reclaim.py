@@ -26,7 +26,7 @@ from enum import StrEnum
 from slurm_reserve import demand, victims
 from slurm_reserve.fit import Answer, Fit, Room, Share, fit
 from slurm_reserve.model import Job, JobKey, Reservation
-from slurm_reserve.site import EvictBy, ReservationSpec
+from slurm_reserve.site import EvictBy, Mode, ReservationSpec
 from slurm_reserve.view import View
 
 
@@ -139,6 +139,9 @@ def decide(view: View, grounds: Mapping[str, Ground]) -> None:
         for recall in ground.recalled:
             on_them = [job for job in ground.borrowers().values() if job.nodes & recall.nodes]
             ground.add_victims(on_them, recall.cause, recall.reason)
+        if view.site.mode is Mode.SHADOW:  # what was lent before; who else runs there was never lent to
+            lent = [job for job in ground.borrowers().values() if job.reservation == ground.spec.lend_name]
+            ground.add_victims(lent, "shadow mode", "nothing is lent in shadow mode")
     outside = _free_outside(view)
     for job, options in _by_job(view, grounds):
         ground, decision = _best(view, job, options, outside)

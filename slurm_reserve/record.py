@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from slurm_reserve import words
@@ -91,6 +92,10 @@ class Recorder:
         ledger.replace("waiting_since", plan.waiting_since)
         ledger.replace("idle_since", plan.idle_since)
         ledger.keep_only(frozenset(job.id for job in view.cluster.jobs))
+        if plan.brake and not view.memory.orders.brake:
+            self._log(f"the brake is on: {plan.brake}; nothing is lent until `slurm-reserve resume`")
+            ledger.put("orders", "brake", plan.brake)
+        ledger.forget_evictions(view.cluster.at - timedelta(hours=1))
         going = {victim.job.key for victim in plan.victims}
         for key in view.memory.notices.keys() - going:
             ledger.drop("notices", key)

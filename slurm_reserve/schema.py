@@ -201,6 +201,7 @@ class LendingModel(Strict):
 
     partitions: Words = frozenset()
     qos: Words = frozenset()
+    max_evictions_per_hour: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class DaemonModel(Strict):
@@ -211,6 +212,7 @@ class DaemonModel(Strict):
     run_dir: WholePath | None = None
     epilog_time: Duration | None = None
     scheduling_pass: Interval | None = None
+    fail_safe: bool | None = None
 
 
 class SlurmModel(Strict):

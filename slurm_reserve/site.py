@@ -113,6 +113,7 @@ class Lending:
 
     partitions: frozenset[str] = frozenset()
     qos: frozenset[str] = frozenset()
+    max_evictions_per_hour: int = 1000  # the brake: with more, nothing is lent until an admin has looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class DaemonSettings:
     run_dir: Path = Path("/run/slurm-reserve")
     epilog_time: timedelta = timedelta(seconds=2)  # how long the site's epilog takes; part of the bound
     scheduling_pass: timedelta = timedelta(seconds=5)  # longest time between two scheduling passes
+    fail_safe: bool = False  # the service gives loans back when the daemon dies, and restarts one that hangs
 
 
 @dataclass(frozen=True, slots=True)

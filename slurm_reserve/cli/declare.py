@@ -28,7 +28,7 @@ class RefusedError(ReserveError):
     """What was asked cannot be done; nothing was changed."""
 
 
-def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     from slurm_reserve.cli.options import OPTIONS
 
     for option in reversed(OPTIONS):
@@ -42,7 +42,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     "  slurm-reserve create chem --nodes n7 --user dave --dry-run"
 )
 @click.argument("name")
-@_options
+@with_options
 @DRY
 @WAIT
 @click.pass_context
@@ -60,7 +60,7 @@ def create(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values
     epilog="\b\nExamples:\n  slurm-reserve update physics --nodes n[1-3]\n  slurm-reserve update physics --notice 1m"
 )
 @NAME
-@_options
+@with_options
 @DRY
 @WAIT
 @click.pass_context
@@ -86,19 +86,19 @@ def _declare(
         spec = make(site)
         cluster = cycle.observe(site, setting.slurm(site))
         others = replace(site, reservations=tuple(s for s in site.reservations if s.name != name))
-        _refuse(others, spec, cluster)
+        refuse_unmet(others, spec, cluster)
         if not dry_run:
             path = declared.file_of(setting.site_file, name)
             before = path.read_text() if path.exists() else None
             declared.write_reservation(setting.site_file, spec, getpass.getuser(), now(), site.defaults)
-            _read_back(setting, path, before)
+            read_back(setting, path, before)
     _tell(setting, name, "would be declared" if dry_run else "is declared")
     if not dry_run:
         wanted = spec.nodes if isinstance(spec.nodes, frozenset) else None
-        _until_made(setting, name, wait, lambda there: there is not None and wanted in (None, there.nodes))
+        until_made(setting, name, wait, lambda there: there is not None and wanted in (None, there.nodes))
 
 
-def _refuse(others: Site, spec: ReservationSpec, cluster: Any) -> None:
+def refuse_unmet(others: Site, spec: ReservationSpec, cluster: Any) -> None:
     """Raise RefusedError with the reason when the reservation cannot be met beside all others."""
     from slurm_reserve.desired import why_unmet_beside
 
@@ -106,7 +106,7 @@ def _refuse(others: Site, spec: ReservationSpec, cluster: Any) -> None:
         raise RefusedError(f"{spec.name} cannot be met: {why}")
 
 
-def _read_back(setting: Setting, path: Path, before: str | None) -> None:
+def read_back(setting: Setting, path: Path, before: str | None) -> None:
     """What was written must load with all the rest; else it is as it was before."""
     try:
         setting.site()
@@ -135,7 +135,7 @@ def _tell(setting: Setting, name: str, said: str) -> None:
         click.echo(f"{name} {said}")
 
 
-def _until_made(setting: Setting, name: str, wait: bool, is_done: Callable[[Any], bool]) -> None:
+def until_made(setting: Setting, name: str, wait: bool, is_done: Callable[[Any], bool]) -> None:
     """Wake the daemon, and wait until Slurm shows what was asked."""
     from slurm_reserve import control, cycle
 
@@ -184,7 +184,7 @@ def delete(ctx: click.Context, name: str, yes: bool, dry_run: bool, wait: bool) 
             declared.delete_reservation_file(setting.site_file, name)
     _tell(setting, name, "would be withdrawn" if dry_run else "is withdrawn")
     if not dry_run:
-        _until_made(setting, name, wait, lambda there: there is None)
+        until_made(setting, name, wait, lambda there: there is None)
 
 
 @click.command("list", epilog="\b\nExamples:\n  slurm-reserve list\n  slurm-reserve --json list")

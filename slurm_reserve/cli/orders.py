@@ -95,3 +95,17 @@ def reclaim(ctx: click.Context, name: str, nodes: str, how_long: str, dry_run: b
     names = sorted(hostlist.expand(nodes))
     order = {"do": "reclaim", "reservation": name, "nodes": names, "until": until.isoformat(), "by": getpass.getuser()}
     _give(ctx, order, dry_run)
+
+
+@click.command(epilog="\b\nExamples:\n  slurm-reserve restore physics\n  slurm-reserve restore physics --dry-run")
+@NAME
+@DRY
+@click.pass_context
+def restore(ctx: click.Context, name: str, dry_run: bool) -> None:
+    """Make a reservation in Slurm what is declared, although somebody changed it by hand more than once.
+
+    The daemon undoes the first change, and then leaves and reports what is changed again.
+    """
+    setting: Setting = ctx.obj
+    setting.spec(setting.site(), name)
+    _give(ctx, {"do": "restore", "reservation": name}, dry_run)

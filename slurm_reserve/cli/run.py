@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,15 +48,17 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
 
     slurm = setting.slurm(site)
     with ledger_of(site) as ledger:
-        recorder = _recorder(site, ledger, log)
+        recorder = make_recorder(site, ledger, log)
         if once:
             control.forget_past(ledger, now())
+            site = replace(site, daemon=replace(site.daemon, fail_safe=False))  # nobody watches what ends at once
             _report(setting, cycle.run_once(site, slurm, ledger, recorder, now))
         else:
             Daemon(site, setting.site, slurm, ledger, recorder, now, log).run()
 
 
-def _recorder(site: Site, ledger: Any, log: Any) -> Recorder:
+def make_recorder(site: Site, ledger: Any, log: Any) -> Recorder:
+    """Writes to the journal in the state directory; raises LedgerError when it cannot be opened."""
     import sqlite3
 
     from slurm_reserve.journal import FILE_NAME, Journal

@@ -103,6 +103,7 @@ def _data(result: Result, remark: str) -> dict[str, Any]:
         "at": view.cluster.at,
         "daemon_runs": is_running(view.site),
         "paused": orders.paused,
+        "brake": plan.brake,
         "reservations": reservations,
         "waiting_borrowers": dict(plan.not_lent) | {loan.job.id: "about to be lent to" for loan in plan.loans},
         "remark": remark,
@@ -131,6 +132,8 @@ def _page(result: Result, remark: str) -> Group:
             table.add_row(name, node, Text(seen["state"], style=styles[seen["state"]]), Text(jobs))
         if not each["nodes"]:
             table.add_row(name, "-", Text("not there", style="red"), Text(each["unmet"]))
+    if data["brake"]:
+        parts.append(Text(f"the brake is on: {data['brake']}; `slurm-reserve resume` takes it off", style="red"))
     parts.append(table)
     for name, each in data["reservations"].items():
         parts += [
