@@ -46,6 +46,7 @@ class Stage:
         self.folder = f"{lab.directory}/reserve"
         self.site_file = f"{self.folder}/etc/site.yaml"
         self.user = user
+        self.keys: dict[str, Any] = {}  # laid over the standard site file
         self._daemon: subprocess.Popen[str] | None = None
         lab.run(["rm", "-rf", self.folder])
         lab.run(["install", "-d", "-o", self.user, self.folder, f"{self.folder}/etc"])
@@ -54,10 +55,8 @@ class Stage:
 
     def site(self, **reservations: dict[str, Any]) -> None:
         """Write the site file: the standard one, with these reservations."""
-        text = {
-            **SITE,
-            "daemon": {**SITE["daemon"], "state_dir": f"{self.folder}/state", "run_dir": f"{self.folder}/run"},
-        }
+        folders = {"state_dir": f"{self.folder}/state", "run_dir": f"{self.folder}/run"}
+        text = {**SITE, **self.keys, "daemon": {**SITE["daemon"], **folders, **self.keys.get("daemon", {})}}
         if reservations:
             text["reservations"] = reservations
         self.lab.put(self.site_file, yaml.safe_dump(text), user=self.user)
