@@ -124,3 +124,4 @@ class Group:
     name: str  # what it is for
     actions: tuple[Action, ...]
     is_loan: bool = False  # left out when decisions cannot be recorded
+    takes_back_of: str = ""  # the reservation whose nodes it gives to their owner

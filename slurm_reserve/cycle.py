@@ -11,14 +11,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from slurm_reserve import invariants, plan
+from slurm_reserve import invariants, plan, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Memory
-from slurm_reserve.model import Cluster
+from slurm_reserve.model import Cluster, JobKey
 from slurm_reserve.plan import Plan
 from slurm_reserve.record import Recorder
 from slurm_reserve.site import Site
@@ -28,6 +28,10 @@ from slurm_reserve.view import View
 
 class UnsoundPlanError(ReserveError):
     """The planner broke an invariant; nothing of the plan was carried out."""
+
+
+class StaleError(ReserveError):
+    """What was seen a moment ago is no longer so; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +83,37 @@ def run_once(
     finally:
         recorder.done(result.view, result.plan, outcomes)
     return Result(result.view, result.plan, tuple(outcomes))
+
+
+def look_at(
+    site: Site,
+    slurm: Slurm,
+    ledger: Ledger,
+    recorder: Recorder,
+    clock: Clock,
+    seen: Cluster,
+    users: frozenset[str],
+    known: frozenset[JobKey],
+) -> Result | None:
+    """A cycle for what these users submitted, on what was `seen` a moment ago; only takes nodes back for them.
+
+    None when none of their waiting jobs but the `known` ones wants nodes of ours: not yet, for the wake-up comes before
+    the job. Raises StaleError when the cluster is not as it was seen.
+    """
+    cluster = scope.with_jobs(seen, users, slurm.read_jobs_of(sorted(users)))
+    memory = ledger.memory()
+    found = scope.of(site, cluster, memory, users)
+    if not found.jobs - known:
+        return None
+    at = clock()
+    read = scope.confirmed(seen, cluster, found, *slurm.read_nodes(sorted(found.nodes)))
+    if read is None:
+        raise StaleError("the cluster is not as it was seen")
+    result = decide(site, replace(scope.narrowed(site, read, memory, found), at=at), memory)
+    groups = tuple(group for group in result.plan.groups if group.takes_back_of in found.reservations)
+    made = replace(result.plan, groups=groups)
+    recorder.decided(result.view, made, is_whole=False)
+    executor = Executor(slurm, ledger, clock, result.view.is_borrower)
+    outcomes = [outcome for group in groups for outcome in executor.run(group)]
+    recorder.done(result.view, made, outcomes, is_whole=False)
+    return Result(result.view, made, tuple(outcomes))

@@ -7,43 +7,27 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
 
-from slurm_reserve import control, cycle
+from slurm_reserve import control, wake
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.execute import Clock
 from slurm_reserve.giveback import GiveBack
-from slurm_reserve.ledger import Ledger
-from slurm_reserve.record import Recorder
+from slurm_reserve.rounds import Log, Rounds
 from slurm_reserve.site import Site
-from slurm_reserve.slurm.port import Slurm
+from slurm_reserve.wake import WakeFile
 
 LOCK_NAME = "daemon.lock"
-# While a node is on its way back the cluster is looked at more often, ever less so as it takes longer.
-SOONEST, LATER = timedelta(milliseconds=200), 1.5
 # Within this a daemon that stops gives back what nobody would take back after it; systemd waits 60 s by default.
 GIVE_BACK_WITHIN = timedelta(seconds=45)
 
 
 class AlreadyRunningError(ReserveError):
     """Another daemon holds the lock."""
-
-
-class Log(Protocol):
-    """What is used of a structured logger."""
-
-    def info(self, event: str, **values: Any) -> Any:
-        """Say what happened."""
-        ...
-
-    def error(self, event: str, **values: Any) -> Any:
-        """Say what went wrong."""
-        ...
 
 
 @contextmanager
@@ -66,50 +50,110 @@ def only_one(run_dir: Path) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Daemon:
-    """Runs cycles until it is told to stop."""
+    """Goes its rounds until it is told to stop."""
 
-    site: Site
+    rounds: Rounds
     load: Callable[[], Site]  # reads the site file again; raises ReserveError
-    slurm: Slurm
-    ledger: Ledger
-    recorder: Recorder
-    clock: Clock
-    log: Log
     _stop: bool = False
     _reload: bool = False
-    _ailing: str = ""
-    _pause: timedelta = field(default=SOONEST)
+    _bell: WakeFile | None = None
+    _rung_by: str = ""  # who was let ring it
+
+    @property
+    def log(self) -> Log:
+        """Where it is told what happens."""
+        return self.rounds.log
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; a cycle that has begun is finished, and unprotected loans are given back."""
-        self.site = self._as_watched(self.site)
+        site = self._as_watched(self.rounds.site)
+        self.rounds.take_over(site)
         waker, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        door = control.ControlSocket(self.site.daemon.run_dir / control.SOCKET_NAME)
-        self.log.info("started", site=str(self.site.path), reservations=len(self.site.reservations))
+        door = control.ControlSocket(site.daemon.run_dir / control.SOCKET_NAME)
+        self._bell = self._make_bell(site)
+        self.log.info("started", site=str(site.path), reservations=len(site.reservations))
         _notify("READY=1")
         try:
             while not self._stop:
-                self._wait(self._cycle(), door, waker)
+                self._read_again()
+                self.rounds.step()
+                self._open_bell()
+                self._wait(door, waker)
         finally:
             _notify("STOPPING=1")
             door.close()
+            if self._bell is not None:
+                self._bell.close()
             self._leave()
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._stop = True
+
+    def _make_bell(self, site: Site) -> WakeFile | None:
+        """The file by which slurmctld's plugin wakes us; without it everything works by polling."""
+        path = site.daemon.run_dir / wake.FILE_NAME
+        try:
+            return WakeFile(path)
+        except OSError as error:
+            self.log.error("no wake-ups, only polling", cause=f"{path}: {error}")
+            return None
+
+    def _open_bell(self) -> None:
+        """Once it is known who runs slurmctld."""
+        who = self.rounds.seen.config.slurm_user if self.rounds.seen else ""
+        if self._bell is None or not who or who == self._rung_by:
+            return
+        self._rung_by = who
+        if not self._bell.open_to(who):
+            self.log.info(
+                f"no wake-ups, only polling: {who} may not ring; put the daemon's user into the group of {who}"
+            )
+
+    def _read_again(self) -> None:
+        """SIGHUP: a bad new file keeps the old configuration."""
+        if not self._reload:
+            return
+        self._reload = False
+        try:
+            site = self._as_watched(self.load())
+        except ReserveError as error:
+            self.log.error("the site file is not taken over; the old configuration stays", cause=str(error))
+            return
+        self.rounds.take_over(site)
+        self.log.info("read the site file again", reservations=len(site.reservations))
+
+    def _wait(self, door: control.ControlSocket, waker: int) -> None:
+        """Until something is due, a signal comes, somebody asks something or submits something."""
+        _notify("WATCHDOG=1")
+        if self._stop or self._reload:
+            return
+        ears = [door.fileno(), waker, *([self._bell.fileno()] if self._bell else [])]
+        ready, _, _ = select.select(ears, [], [], max(self.rounds.due - time.monotonic(), 0.0))
+        if waker in ready:
+            os.read(waker, 512)
+        if door.fileno() in ready and (order := door.answer(self.rounds.ledger)):
+            self.rounds.hurry()
+            self._reload |= order == "wake"
+        if self._bell and self._bell.fileno() in ready:
+            self.rounds.rung(self._bell.take())
 
     def _leave(self) -> None:
         """Loans stay where Slurm itself gives the nodes back; the others end now."""
+        rounds = self.rounds
         try:
-            result = self._giving_back().run(GIVE_BACK_WITHIN)
+            giving = GiveBack(rounds.site, rounds.slurm, rounds.ledger, rounds.recorder, rounds.clock)
+            done = giving.run(GIVE_BACK_WITHIN)
         except ReserveError as error:
             self.log.error("stopped; what was lent without a net could not be given back", cause=str(error))
             return
-        given = f"{len(result)} actions gave back what nobody else would" if result else "nothing had to be given back"
+        given = f"{len(done)} actions gave back what nobody else would" if done else "nothing had to be given back"
         self.log.info(f"stopped; {given}; other loans stay, for Slurm itself gives them back")
-
-    def _giving_back(self) -> GiveBack:
-        return GiveBack(self.site, self.slurm, self.ledger, self.recorder, self.clock)
 
     def _as_watched(self, site: Site) -> Site:
         """A declared fail-safe is believed only where a service watches this process: sd_watchdog_enabled(3)."""
@@ -120,65 +164,6 @@ class Daemon:
             "by itself nothing is lent; start it by plugins/systemd/slurm-reserve.service"
         )
         return replace(site, daemon=replace(site.daemon, fail_safe=False))
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if number == signal.SIGHUP:
-            self._reload = True
-        else:
-            self._stop = True
-
-    def _cycle(self) -> timedelta:
-        """One cycle; returns how long to wait for the next."""
-        self._read_again()
-        self.ledger.read_orders()
-        control.forget_past(self.ledger, self.clock())
-        try:
-            result = cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, self.clock)
-        except ReserveError as error:
-            self._ail(f"{type(error).__name__}: {error}")
-            return self.site.daemon.poll
-        if self._ailing:
-            self.log.info("the cluster can be read again")
-            self._ailing = ""
-        return self._until(result.plan.wake_at)
-
-    def _ail(self, text: str) -> None:
-        """Say what is wrong once, not every few seconds."""
-        if text != self._ailing:
-            self.log.error("no action is taken", cause=text)
-        self._ailing = text
-
-    def _until(self, due: datetime | None) -> timedelta:
-        poll = self.site.daemon.poll
-        if due is None:
-            self._pause = SOONEST
-            return poll
-        wait = due - self.clock()
-        if wait <= timedelta(0):
-            wait, self._pause = self._pause, min(self._pause * LATER, poll)
-        return min(wait, poll)
-
-    def _read_again(self) -> None:
-        """SIGHUP: a bad new file keeps the old configuration."""
-        if not self._reload:
-            return
-        self._reload = False
-        try:
-            self.site = self._as_watched(self.load())
-            self.log.info("read the site file again", reservations=len(self.site.reservations))
-        except ReserveError as error:
-            self.log.error("the site file is not taken over; the old configuration stays", cause=str(error))
-
-    def _wait(self, longest: timedelta, door: control.ControlSocket, waker: int) -> None:
-        """Until the time is over, a signal comes or somebody asks something."""
-        _notify("WATCHDOG=1")
-        if self._stop or self._reload:
-            return
-        ready, _, _ = select.select([door.fileno(), waker], [], [], max(longest.total_seconds(), 0.0))
-        if waker in ready:
-            os.read(waker, 512)
-        if door.fileno() in ready:
-            self._reload |= door.answer(self.ledger) == "wake"
 
 
 def _notify(state: str) -> None:

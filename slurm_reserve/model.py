@@ -168,6 +168,7 @@ class SlurmConfig:
     accounting: bool = False
     requeue: bool = True  # JobRequeue
     booted: datetime | None = None
+    slurm_user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def make(view: View) -> Plan:
         reports |= {f"job {loan.job.id}": f"shadow: would run on {loan.reason}" for loan in shown}
     for name, ground in grounds.items():
         taken_back = [a for a in _take_back(view, ground, lent, reports) if not _is_repeated(a, leaving)]
-        groups.append(Group(f"reclaim {name}", tuple(taken_back)))
+        groups.append(Group(f"reclaim {name}", tuple(taken_back), takes_back_of=name))
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     groups.append(Group("end waits", tuple(_end_waits(view))))
     for name, ground in grounds.items():

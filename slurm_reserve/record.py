@@ -26,19 +26,23 @@ class Recorder:
         self._said: dict[str, str] = {}
         self._sentence = ""
 
-    def decided(self, view: View, plan: Plan) -> bool:
+    def decided(self, view: View, plan: Plan, is_whole: bool = True) -> bool:
         """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13).
 
         False when the journal could not take them; then the log has, and nothing may be lent.
         """
         jobs = _by_key(view)
         entries = [self._decision(view, action, jobs) for action in plan.actions]
-        entries += self._idle(view, plan)
-        self._report(plan)
+        if is_whole:
+            entries += self._idle(view, plan)
+            self._report(plan)
         return self._write(entries)
 
-    def done(self, view: View, plan: Plan, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes, one sentence to the log, and the clocks that the next cycle needs."""
+    def done(self, view: View, plan: Plan, outcomes: Sequence[Outcome], is_whole: bool = True) -> None:
+        """Outcomes, one sentence to the log, and the clocks that the next cycle needs.
+
+        Where not the whole cluster was looked at, what was not seen is not forgotten.
+        """
         jobs = _by_key(view)
         at = view.cluster.at
         self._write(
@@ -53,7 +57,11 @@ class Recorder:
                 for o in outcomes
             ]
         )
-        self._remember(view, plan)
+        if is_whole:
+            self._remember(view, plan)
+        else:
+            for key, since in plan.waiting_since.items():
+                self._ledger.put("waiting_since", key, since)
         sentence, refused = _sentence(outcomes, jobs), _count(outcomes, Status.REFUSED)
         if outcomes and not (refused and sentence == self._sentence):  # the same refusal again is no news
             self._log(sentence, actions=len(outcomes), refused=refused)

@@ -221,6 +221,7 @@ class SlurmModel(Strict):
     bin_dir: WholePath | None = None
     conf: WholePath | None = None
     timeout: Interval | None = None
+    max_calls_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
 class SiteModel(Strict):

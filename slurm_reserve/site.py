@@ -135,6 +135,7 @@ class SlurmSettings:
     bin_dir: Path | None = None  # where squeue and scontrol are, when not on PATH
     conf: Path | None = None  # SLURM_CONF
     timeout: timedelta = timedelta(seconds=30)
+    max_calls_per_second: float = 2.0  # in steady state; a burst may borrow from quiet times
 
 
 @dataclass(frozen=True, slots=True)

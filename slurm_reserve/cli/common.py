@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slurm_reserve.ledger import Ledger
     from slurm_reserve.memory import Memory
     from slurm_reserve.site import ReservationSpec, Site
-    from slurm_reserve.slurm.port import Slurm
+    from slurm_reserve.slurm.cli import CliSlurm
 
 
 class UnknownReservationError(ReserveError):
@@ -46,7 +46,7 @@ class Setting:
 
         return load(self.site_file, datetime.now().astimezone())
 
-    def slurm(self, site: Site) -> Slurm:
+    def slurm(self, site: Site) -> CliSlurm:
         """Slurm by its commands."""
         from slurm_reserve.slurm.cli import CliSlurm
 

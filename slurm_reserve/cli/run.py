@@ -45,6 +45,7 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
     from slurm_reserve import control, cycle
     from slurm_reserve.cli.common import ledger_of
     from slurm_reserve.daemon import Daemon
+    from slurm_reserve.rounds import Rounds
 
     slurm = setting.slurm(site)
     with ledger_of(site) as ledger:
@@ -54,7 +55,7 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
             site = replace(site, daemon=replace(site.daemon, fail_safe=False))  # nobody watches what ends at once
             _report(setting, cycle.run_once(site, slurm, ledger, recorder, now))
         else:
-            Daemon(site, setting.site, slurm, ledger, recorder, now, log).run()
+            Daemon(Rounds(site, slurm, ledger, recorder, now, log), setting.site).run()
 
 
 def make_recorder(site: Site, ledger: Any, log: Any) -> Recorder:

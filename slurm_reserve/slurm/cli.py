@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,8 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
+from slurm_reserve import hostlist
 from slurm_reserve.actions import CreateReservation, UpdateReservation
-from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Partition, Reservation, SlurmConfig
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm import arguments, jobs, text
 from slurm_reserve.slurm.command import Commands, Wrap
@@ -21,6 +23,7 @@ from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavail
 from slurm_reserve.slurm.shapes import Terms
 
 KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
+KEEP_PARTITIONS = timedelta(seconds=20)  # for what an admin may change while looking on
 _GETENT_MISSING = 2  # exit status of getent when it does not know all of the names
 
 
@@ -43,6 +46,7 @@ class CliSlurm:
         self._now = now
         self._token = token
         self._config = Kept[SlurmConfig](clock, KEEP)
+        self._partitions = Kept[dict[str, Partition]](clock, KEEP_PARTITIONS)
         self._members = Kept[dict[str, frozenset[str]]](clock, KEEP)
         self._preempts = Kept[dict[str, frozenset[str]]](clock, KEEP)
         self._excluded = Kept[dict[int, frozenset[str]]](clock, KEEP)
@@ -76,8 +80,7 @@ class CliSlurm:
         config = self._config.get(self._read_config)
         reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
         nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node"))
-        printed = self._commands.read("scontrol", "-o", "-a", "show", "partition")
-        partitions = text.parse_partitions(printed, config.preempt_mode or "OFF")
+        partitions = self._partitions.get(lambda: self._read_partitions(config))
         self._terms = _terms(config, nodes.values())
         found = self._with_excluded(self._read_jobs())
         return Cluster(
@@ -90,6 +93,10 @@ class CliSlurm:
             groups=self._groups(frozenset(groups)),
             qos_preempts=self._qos_preempts(config),
         )
+
+    def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
+        printed = self._commands.read("scontrol", "-o", "-a", "show", "partition")
+        return text.parse_partitions(printed, config.preempt_mode or "OFF")
 
     def read_job(self, job_id: str) -> Job | None:
         """Read one job, fresh; one that is over is given as long as Slurm knows it. None when it knows none."""
@@ -105,6 +112,33 @@ class CliSlurm:
             return job
         printed = self._commands.read("squeue", "-a", "-h", "-j", wanted, "-o", "%A|%x", self._array_option)
         return jobs.with_excluded(job, jobs.parse_excluded(printed))
+
+    def read_jobs_of(self, users: Sequence[str]) -> tuple[Job, ...]:
+        """Read the jobs of these users; slurmctld itself picks them out where it is one user."""
+        if not users:
+            return ()
+        of = ("-u", ",".join(map(arguments.plain, users)))
+        found = self._read_jobs(*of)
+        if self._knows_excluded or not any(job.is_pending for job in found):
+            return found
+        known = self._read_excluded(*of)
+        return tuple(jobs.with_excluded(job, known) for job in found)
+
+    def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
+        """Read every reservation, and these nodes."""
+        reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
+        if not names:
+            return reservations, {}
+        folded = hostlist.fold(map(arguments.plain, names))
+        nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node", folded))
+        return reservations, nodes
+
+    def spent(self) -> float | None:
+        """Seconds of slurmctld's time, as sdiag counts them for this user; None where it may not be asked."""
+        try:
+            return text.parse_spent(self._commands.read("sdiag"), os.geteuid())
+        except SlurmError:
+            return None
 
     def _read_config(self) -> SlurmConfig:
         return text.parse_config(self._commands.read("scontrol", "show", "config"))
@@ -135,8 +169,9 @@ class CliSlurm:
             known = self._excluded.renew(self._read_excluded)
         return tuple(jobs.with_excluded(job, known) for job in found)
 
-    def _read_excluded(self) -> dict[int, frozenset[str]]:
-        return jobs.parse_excluded(self._commands.read("squeue", "-a", "-h", "-o", "%A|%x", self._array_option))
+    def _read_excluded(self, *options: str) -> dict[int, frozenset[str]]:
+        argv = ["squeue", "-a", "-h", "-o", "%A|%x", self._array_option, *options]
+        return jobs.parse_excluded(self._commands.read(*argv))
 
     def _groups(self, wanted: frozenset[str]) -> dict[str, frozenset[str]]:
         if not wanted:

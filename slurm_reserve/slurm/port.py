@@ -7,7 +7,7 @@ from typing import Protocol
 
 from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.model import Cluster, Job, JobKey
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation
 
 
 class SlurmError(ReserveError):
@@ -44,6 +44,18 @@ class Slurm(Protocol):
 
     def read_job(self, job_id: str) -> Job | None:
         """Read one job, fresh; None when Slurm no longer knows it."""
+        ...
+
+    def read_jobs_of(self, users: Sequence[str]) -> tuple[Job, ...]:
+        """Read the jobs of these users that are not over, fresh; cheap however many jobs others have."""
+        ...
+
+    def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
+        """Read every reservation, and these nodes, fresh."""
+        ...
+
+    def spent(self) -> float | None:
+        """Seconds that slurmctld says it has spent on this user since it began to count; None where it does not say."""
         ...
 
     def create_reservation(self, what: CreateReservation) -> None:

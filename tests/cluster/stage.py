@@ -21,6 +21,7 @@ SITE: dict[str, Any] = {
     "cluster": "lab",
     "lending": {"partitions": ["preempt"]},
     "reservations": {"physics": {"owner": {"users": ["alice"]}, "nodes": "n1"}},
+    "slurm": {"max_calls_per_second": 50},  # the tests look often, so as not to wait long
     "daemon": {"poll": "1s", "scheduling_pass": "3s", "epilog_time": "1s"},
 }
 

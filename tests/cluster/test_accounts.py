@@ -64,6 +64,7 @@ def test_its_files_and_sockets_are_for_itself_and_its_group(stage: Stage) -> Non
     assert modes.pop("run") == ("755", "d")  # the socket in it is the door
     assert modes.pop("state") == ("750", "d")
     assert modes.pop("control.sock") == ("660", "s")
+    assert modes.pop("wake") == ("620", "f")  # slurmctld rings there
     assert {"ledger.db", "journal.db", "daemon.lock"} <= modes.keys()
     assert {mode for mode, _ in modes.values()} == {"640"}
     said = stage.lab.run(stage.argv("pause"), "bob", check=False)

@@ -86,15 +86,18 @@ def test_an_idle_cluster_is_read(slurm: CliSlurm) -> None:
     assert abs(datetime.now(UTC) - seen.at) < timedelta(seconds=30)
 
 
-def test_the_configuration_is_asked_for_once_a_minute(lab: Lab) -> None:
+def test_the_configuration_is_asked_for_once_a_minute_and_partitions_now_and_then(lab: Lab) -> None:
     time = 1000.0
     slurm = CliSlurm(SlurmSettings(), lab.command, clock=lambda: time)
     slurm.observe()
     slurm.observe()
-    assert slurm.calls == {"scontrol": 7, "squeue": 2}
+    assert slurm.calls == {"scontrol": 6, "squeue": 2}
+    time += 21
+    slurm.observe()
+    assert slurm.calls == {"scontrol": 9, "squeue": 3}
     time += 61
     slurm.observe()
-    assert slurm.calls == {"scontrol": 11, "squeue": 3}
+    assert slurm.calls == {"scontrol": 13, "squeue": 4}
 
 
 def test_free_text_changes_nothing_that_is_read(lab: Lab, slurm: CliSlurm) -> None:

@@ -13,6 +13,8 @@ from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
 
 from tests.builders import NOW, JobBuilder, cluster
 
+READS = frozenset({"observe", "read_job", "read_jobs_of", "read_nodes"})
+
 
 class FakeSlurm:
     """Keeps the contract of :class:`slurm_reserve.slurm.port.Slurm`. Nothing happens before :meth:`tick`."""
@@ -46,6 +48,18 @@ class FakeSlurm:
     def read_job(self, job_id: str) -> Job | None:
         self._reach("read_job")
         return self.jobs.get(job_id)
+
+    def read_jobs_of(self, users: Sequence[str]) -> tuple[Job, ...]:
+        self._reach("read_jobs_of")
+        return tuple(job for job in self.jobs.values() if job.user in users)
+
+    def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
+        self._reach("read_nodes")
+        seen = self.observe()
+        return dict(seen.reservations), {name: seen.nodes[name] for name in names}
+
+    def spent(self) -> float | None:
+        return None
 
     # Changing
 
@@ -154,7 +168,7 @@ class FakeSlurm:
     def _reach(self, call: str) -> None:
         if not self.is_reachable:
             raise SlurmUnavailableError("Unable to contact slurm controller (connect failure)")
-        if call not in ("observe", "read_job"):
+        if call not in READS:
             self.calls.append(call)
 
     def _job(self, key: JobKey) -> Job:

@@ -20,7 +20,7 @@ from slurm_reserve.slurm.port import SlurmUnavailableError
 from slurm_reserve.view import View
 
 from tests.builders import job, nodes, site, spec
-from tests.cycle.fake_slurm import FakeSlurm
+from tests.cycle.fake_slurm import READS, FakeSlurm
 
 
 class CrashError(Exception):
@@ -34,7 +34,7 @@ class Mortal(FakeSlurm):
 
     def _reach(self, call: str) -> None:
         super()._reach(call)
-        if call not in ("observe", "read_job") and self.lives is not None:
+        if call not in READS and self.lives is not None:
             if self.lives == 0:
                 self.lives = None
                 self.calls.pop()

@@ -1,0 +1,118 @@
+"""How often Slurm may be asked. Pure: time is an argument, in monotonic seconds.
+
+Two reserves keep slurmctld free. Each fills up steadily and is drawn on by what is asked, so that a burst may borrow
+from a quiet time: calls, and the seconds that slurmctld says it spends on us (sdiag(1)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MOST_OF_A_CORE = 0.02
+BURST = 60.0  # seconds of quiet time may be drawn on at once
+MEASURE_EVERY = 60.0  # seconds
+STEADY = 0.8  # of a limit goes into polling, so that there is something left for bursts
+# A user's submission is looked for so long after the wake-up, which comes before the job exists, in seconds.
+LOOKS = (0.0, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+
+
+@dataclass(slots=True)
+class Reserve:
+    """So much a second, and what has been saved up of it."""
+
+    rate: float
+    level: float = field(init=False)
+    at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.level = self.rate * BURST
+
+    def spend(self, amount: float, now: float) -> None:
+        """Draw on it; it may fall below nothing."""
+        passed = now - self.at if self.at is not None else 0.0
+        self.at = now
+        self.level = min(self.level + passed * self.rate, self.rate * BURST) - amount
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it is no longer below nothing."""
+        return max(-self.level / self.rate, 0.0)
+
+
+@dataclass(slots=True)
+class Pace:
+    """When the cluster may be looked at again."""
+
+    poll: float  # seconds, as declared
+    calls_per_second: float
+    cost: float = 0.0  # seconds that slurmctld spends on one call, as measured
+    cycle_calls: float = 0.0  # calls that a cycle makes, of late
+    _calls: Reserve = field(init=False)
+    _seconds: Reserve = field(init=False)
+    _measured: tuple[float, float, int] | None = None
+    _made: int = 0
+
+    def __post_init__(self) -> None:
+        self._calls, self._seconds = Reserve(self.calls_per_second), Reserve(MOST_OF_A_CORE)
+
+    def spend(self, calls: int, now: float, is_cycle: bool = True) -> None:
+        """So many calls were made just now, by a whole cycle or by less."""
+        self._made += calls
+        self._calls.spend(calls, now)
+        self._seconds.spend(calls * self.cost, now)
+        if is_cycle:
+            self.cycle_calls += (calls - self.cycle_calls) * (0.1 if self.cycle_calls else 1.0)
+
+    def is_to_measure(self, now: float) -> bool:
+        """Whether it is time to ask slurmctld what it spends."""
+        return self._measured is None or now - self._measured[1] >= MEASURE_EVERY
+
+    def measured(self, spent: float, now: float) -> None:
+        """Slurmctld has spent so many seconds on us in all: what of that is a call's?"""
+        if self._measured is not None:
+            before, _, made = self._measured
+            if spent >= before and self._made > made:  # less: slurmctld counts anew
+                self.cost = (spent - before) / (self._made - made)
+        self._measured = (spent, now, self._made)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks when nothing happens: the declared interval, unless that would cost too much."""
+        by_calls = self.cycle_calls / (self.calls_per_second * STEADY)
+        by_cost = self.cycle_calls * self.cost / (MOST_OF_A_CORE * STEADY)
+        return max(self.poll, by_calls, by_cost)
+
+    def wait(self, wanted: float) -> float:
+        """How long to wait when it is wanted so soon: longer while a reserve is below nothing."""
+        return max(wanted, self._calls.wait, self._seconds.wait)
+
+
+@dataclass(slots=True)
+class Looks:
+    """Whose submission is looked for, and how often it was already."""
+
+    users: dict[str, tuple[float, int]] = field(default_factory=dict)  # user -> (woken at, looks made)
+
+    def add(self, users: frozenset[str], now: float) -> None:
+        """These users have submitted something."""
+        self.users |= dict.fromkeys(users, (now, 0))
+
+    def due(self, now: float) -> frozenset[str]:
+        """Whom to look for now."""
+        return frozenset(user for user, (since, made) in self.users.items() if now >= since + LOOKS[made])
+
+    def next_at(self) -> float | None:
+        """When somebody is to be looked for next; None when nobody is."""
+        return min((since + LOOKS[made] for since, made in self.users.values()), default=None)
+
+    def seen_nothing(self, users: frozenset[str]) -> None:
+        """Try again later, or leave it to the next poll."""
+        for user in users:
+            since, made = self.users.pop(user)
+            if made + 1 < len(LOOKS):
+                self.users[user] = (since, made + 1)
+
+    def done(self, users: frozenset[str]) -> None:
+        """What they submitted was found."""
+        for user in users:
+            self.users.pop(user, None)

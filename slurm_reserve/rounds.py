@@ -1,0 +1,172 @@
+"""When the cluster is looked at, whole or in part: by polling, for a deadline, after a wake-up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from slurm_reserve import control, cycle, scope
+from slurm_reserve.errors import ReserveError
+from slurm_reserve.execute import Clock
+from slurm_reserve.ledger import Ledger
+from slurm_reserve.model import Cluster, JobKey
+from slurm_reserve.pace import Looks, Pace
+from slurm_reserve.record import Recorder
+from slurm_reserve.site import Site
+from slurm_reserve.slurm.port import Slurm
+from slurm_reserve.wake import Wake
+
+# While a node is on its way back the cluster is looked at more often, ever less so as it takes longer; in seconds.
+SOONEST, LATER = 0.2, 1.5
+AFTER_A_WAKE_UP = 0.05  # until what was submitted, or has ended, shows
+
+
+class CountedSlurm(Slurm, Protocol):
+    """Slurm, with the number of calls made."""
+
+    @property
+    def calls(self) -> Counter[str]:
+        """By command."""
+        ...
+
+
+class Log(Protocol):
+    """What is used of a structured logger."""
+
+    def info(self, event: str, **values: Any) -> Any:
+        """Say what happened."""
+        ...
+
+    def error(self, event: str, **values: Any) -> Any:
+        """Say what went wrong."""
+        ...
+
+
+@dataclass(slots=True)
+class Rounds:
+    """One thing at a time: a whole cycle, or a look at what somebody has just submitted."""
+
+    site: Site
+    slurm: CountedSlurm
+    ledger: Ledger
+    recorder: Recorder
+    clock: Clock
+    log: Log
+    seen: Cluster | None = None  # by the last cycle
+    _decided: frozenset[JobKey] = frozenset()  # waiting jobs that were looked at
+    _looks: Looks = field(default_factory=Looks)
+    _pace: Pace = field(init=False)
+    _next: float = 0.0  # when the next cycle is due; monotonic seconds
+    _pause: float = SOONEST
+    _ailing: str = ""
+
+    def __post_init__(self) -> None:
+        self.take_over(self.site)
+
+    def take_over(self, site: Site) -> None:
+        """Go by this configuration from now on, beginning with a cycle at once."""
+        self.site = site
+        self._pace = Pace(site.daemon.poll.total_seconds(), site.slurm.max_calls_per_second)
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Let the next cycle come at once."""
+        self._next = 0.0
+
+    @property
+    def due(self) -> float:
+        """When there is something to do next; monotonic seconds."""
+        look = self._looks.next_at()
+        return self._next if look is None else min(self._next, look)
+
+    def step(self) -> None:
+        """Do what is due, if anything is."""
+        now = time.monotonic()
+        if now >= self._next:
+            wanted = self._cycle()
+            self._next = time.monotonic() + self._pace.wait(wanted)
+        elif users := self._looks.due(now):
+            self._look_at(users)
+
+    def rung(self, woken: Wake) -> None:
+        """Owners are looked for at once; for others the next cycle comes as soon as Slurm may be asked."""
+        now = time.monotonic()
+        owners = frozenset(u for u in woken.users if self.seen is None or scope.may_own(self.site, self.seen, u))
+        self._looks.add(owners, now)
+        if woken.ended or woken.users - owners:
+            self._next = min(self._next, now + self._pace.wait(AFTER_A_WAKE_UP))
+
+    def _cycle(self) -> float:
+        """One whole cycle; returns how long to wait for the next, in seconds."""
+        self.ledger.read_orders()
+        control.forget_past(self.ledger, self.clock())
+        try:
+            with self._counted(is_cycle=True):
+                result = cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, self.clock)
+        except ReserveError as error:
+            self.seen = None
+            self._ail(f"{type(error).__name__}: {error}")
+            return self._pace.poll
+        if self._ailing:
+            self.log.info("the cluster can be read again")
+            self._ailing = ""
+        self.seen = result.view.cluster
+        self._decided = frozenset(decision.job.key for decision in result.plan.decisions)
+        self._measure()
+        return self._until(result.plan.wake_at)
+
+    def _look_at(self, users: frozenset[str]) -> None:
+        """What these users have just submitted; where it cannot be looked at by itself, all of the cluster is."""
+        try:
+            if self.seen is None:
+                raise cycle.StaleError("nothing was seen yet")
+            with self._counted():
+                parts = (self.site, self.slurm, self.ledger, self.recorder, self.clock)
+                found = cycle.look_at(*parts, self.seen, users, self._decided)
+        except ReserveError:  # the next cycle says what is wrong, if it still is
+            self._looks.done(users)
+            self.hurry()
+            return
+        if found is None:
+            self._looks.seen_nothing(users)
+            return
+        self._looks.done(users)
+        self._decided |= {decision.job.key for decision in found.plan.decisions}
+        if found.outcomes:
+            self.seen, self._pause = None, SOONEST
+            self._next = min(self._next, time.monotonic() + SOONEST)
+
+    @contextmanager
+    def _counted(self, is_cycle: bool = False) -> Iterator[None]:
+        before = self.slurm.calls.total()
+        try:
+            yield
+        finally:
+            self._pace.spend(self.slurm.calls.total() - before, time.monotonic(), is_cycle)
+
+    def _measure(self) -> None:
+        """Ask slurmctld now and then what it spends on us."""
+        now = time.monotonic()
+        if self._pace.is_to_measure(now) and (spent := self.slurm.spent()) is not None:
+            self._pace.measured(spent, now)
+
+    def _ail(self, text: str) -> None:
+        """Say what is wrong once, not every few seconds."""
+        if text != self._ailing:
+            self.log.error("no action is taken", cause=text)
+        self._ailing = text
+
+    def _until(self, due: datetime | None) -> float:
+        interval = self._pace.interval
+        if due is None:
+            self._pause = SOONEST
+            return interval
+        wait = (due - self.clock()) / timedelta(seconds=1)
+        if wait <= 0:
+            wait, self._pause = self._pause, min(self._pause * LATER, interval)
+        return min(wait, interval)

@@ -1,0 +1,90 @@
+"""A cycle of narrow scope: one user's submission, on an observation that is a few seconds old. Pure.
+
+Only that user's jobs, and the nodes of the reservations that these may use, are read afresh. What was seen before
+stands for the rest, as long as nothing that is read contradicts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from slurm_reserve.memory import Memory
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation
+from slurm_reserve.site import Site
+from slurm_reserve.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one user's submission may concern."""
+
+    jobs: frozenset[JobKey]  # the user's waiting jobs
+    reservations: frozenset[str]  # those of ours that these may use
+    nodes: frozenset[str]
+
+
+def may_own(site: Site, seen: Cluster, user: str) -> bool:
+    """Whether this user may be an owner of anything; an account's users are not known."""
+    members = {name for spec in site.reservations for group in spec.owner.groups for name in seen.groups.get(group, ())}
+    named = {name for spec in site.reservations for name in spec.owner.users}
+    by_account = any(s.owner.accounts and not s.owner.users and not s.owner.groups for s in site.reservations)
+    return by_account or user in named | members
+
+
+def with_jobs(seen: Cluster, users: frozenset[str], fresh: Iterable[Job]) -> Cluster:
+    """The observation with these users' jobs as they are now."""
+    others = tuple(job for job in seen.jobs if job.user not in users)
+    return replace(seen, jobs=(*others, *fresh))
+
+
+def of(site: Site, cluster: Cluster, memory: Memory, users: frozenset[str]) -> Scope:
+    """The waiting jobs of these users that one of our reservations is for, and what they concern."""
+    view = View(site, cluster, memory)
+    jobs, names = set(), set()
+    for job in cluster.jobs:
+        if job.user in users and job.is_pending:
+            for spec in site.reservations:
+                if spec.name in cluster.reservations and view.is_owners(spec, job):
+                    jobs.add(job.key)
+                    names.add(spec.name)
+    nodes = frozenset().union(*(cluster.reservations[name].nodes for name in names))
+    return Scope(frozenset(jobs), frozenset(names), nodes)
+
+
+def confirmed(
+    seen: Cluster, cluster: Cluster, scope: Scope, reservations: Mapping[str, Reservation], nodes: Mapping[str, Node]
+) -> Cluster | None:
+    """The cluster with what was read afresh; None when that contradicts what was seen before."""
+    if reservations != seen.reservations or not scope.nodes <= nodes.keys():
+        return None
+    before, now = _holders(seen, scope.nodes), _holders(cluster, scope.nodes)
+    for name in scope.nodes:
+        fresh, old = nodes[name], seen.nodes.get(name)
+        if old is None or (_use(fresh) != _use(old) and before.get(name) == now.get(name)):
+            return None
+        if bool(fresh.alloc_cpus) != bool(now.get(name)):
+            return None
+    return replace(cluster, nodes={**seen.nodes, **{name: nodes[name] for name in scope.nodes}})
+
+
+def narrowed(site: Site, cluster: Cluster, memory: Memory, scope: Scope) -> Cluster:
+    """Without the waiting jobs that have nothing to do with it: there may be a hundred thousand."""
+    view = View(site, cluster, memory)
+    specs = [spec for spec in site.reservations if spec.name in scope.reservations]
+    kept = (
+        job for job in cluster.jobs if job.nodes or job.reservation or any(view.is_owners(spec, job) for spec in specs)
+    )
+    return replace(cluster, jobs=tuple(kept))
+
+
+def _use(node: Node) -> tuple[int, int, bool, bool]:
+    return node.alloc_cpus, node.alloc_memory, node.is_usable, "COMPLETING" in node.states
+
+
+def _holders(cluster: Cluster, nodes: frozenset[str]) -> dict[str, frozenset[JobKey]]:
+    found: dict[str, set[JobKey]] = {}
+    for job in cluster.jobs:
+        for name in job.nodes & nodes:
+            found.setdefault(name, set()).add(job.key)
+    return {name: frozenset(keys) for name, keys in found.items()}
