@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.memory import Attached, Corrected, Evicted, LendOrder, Memory, Notice, Orders, ReclaimOrder
+from slurm_reserve.memory import Attached, Corrected, Evicted, LendOrder, Load, Memory, Notice, Orders, ReclaimOrder
 from slurm_reserve.model import JobKey
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ T = TypeVar("T")
 FILE_NAME = "ledger.db"
 KINDS: Final = (
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
-    "corrected", "orders",
+    "corrected", "orders", "load",
 )  # fmt: skip
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
 
@@ -147,6 +147,7 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
         eviction_times=tuple(_time(json.loads(value)) for value in facts["eviction_times"].values()),
         corrected={key: _corrected(json.loads(value)) for key, value in facts["corrected"].items()},
         orders=_orders(facts["orders"]),
+        load=next((Load(**json.loads(value)) for value in facts["load"].values()), Load()),
         is_writable=is_writable,
     )
 

@@ -76,6 +76,16 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What slurmctld has had of us, over the last minute that was measured; shown, never used to decide."""
+
+    calls_per_second: float = 0.0
+    limit: float = 0.0  # calls per second
+    share_of_core: float = 0.0  # as slurmctld counts its time: sdiag(1)
+    interval: float = 0.0  # seconds between two looks at the cluster
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Everything that a cycle knows besides configuration and observation."""
 
@@ -89,4 +99,5 @@ class Memory:
     eviction_times: tuple[datetime, ...] = ()  # of the last hour, for the brake
     corrected: Mapping[str, Corrected] = field(default_factory=dict)  # "reservation aspect" -> what was put right
     orders: Orders = Orders()
+    load: Load = Load()
     is_writable: bool = True  # False: the ledger cannot be written, so nothing new is lent

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from slurm_reserve.memory import Load
+
 MOST_OF_A_CORE = 0.02
 BURST = 60.0  # seconds of quiet time may be drawn on at once
 MEASURE_EVERY = 60.0  # seconds
@@ -29,14 +31,17 @@ class Reserve:
 
     def spend(self, amount: float, now: float) -> None:
         """Draw on it; it may fall below nothing."""
-        passed = now - self.at if self.at is not None else 0.0
+        self.level = self.left(now) - amount
         self.at = now
-        self.level = min(self.level + passed * self.rate, self.rate * BURST) - amount
 
-    @property
-    def wait(self) -> float:
+    def left(self, now: float) -> float:
+        """What may be drawn on now."""
+        passed = now - self.at if self.at is not None else 0.0
+        return min(self.level + passed * self.rate, self.rate * BURST)
+
+    def wait(self, now: float) -> float:
         """Seconds until it is no longer below nothing."""
-        return max(-self.level / self.rate, 0.0)
+        return max(-self.left(now) / self.rate, 0.0)
 
 
 @dataclass(slots=True)
@@ -47,6 +52,7 @@ class Pace:
     calls_per_second: float
     cost: float = 0.0  # seconds that slurmctld spends on one call, as measured
     cycle_calls: float = 0.0  # calls that a cycle makes, of late
+    load: Load = field(default_factory=Load)
     _calls: Reserve = field(init=False)
     _seconds: Reserve = field(init=False)
     _measured: tuple[float, float, int] | None = None
@@ -70,9 +76,12 @@ class Pace:
     def measured(self, spent: float, now: float) -> None:
         """Slurmctld has spent so many seconds on us in all: what of that is a call's?"""
         if self._measured is not None:
-            before, _, made = self._measured
-            if spent >= before and self._made > made:  # less: slurmctld counts anew
-                self.cost = (spent - before) / (self._made - made)
+            before, at, made = self._measured
+            calls, seconds = self._made - made, now - at
+            if spent >= before and calls:  # less: slurmctld counts anew
+                self.cost = (spent - before) / calls
+                share = (spent - before) / seconds
+                self.load = Load(calls / seconds, self.calls_per_second, share, self.interval)
         self._measured = (spent, now, self._made)
 
     @property
@@ -82,9 +91,13 @@ class Pace:
         by_cost = self.cycle_calls * self.cost / (MOST_OF_A_CORE * STEADY)
         return max(self.poll, by_calls, by_cost)
 
-    def wait(self, wanted: float) -> float:
-        """How long to wait when it is wanted so soon: longer while a reserve is below nothing."""
-        return max(wanted, self._calls.wait, self._seconds.wait)
+    def wait(self, now: float) -> float:
+        """Seconds until Slurm may be asked again: some while a reserve is below nothing."""
+        return max(self._calls.wait(now), self._seconds.wait(now))
+
+    def has_plenty(self, now: float) -> bool:
+        """Whether more than half is left: what is spent on others than owners leaves the rest to owners."""
+        return all(reserve.left(now) > reserve.rate * BURST / 2 for reserve in (self._calls, self._seconds))
 
 
 @dataclass(slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -30,8 +29,8 @@ class CountedSlurm(Slurm, Protocol):
     """Slurm, with the number of calls made."""
 
     @property
-    def calls(self) -> Counter[str]:
-        """By command."""
+    def requests(self) -> int:
+        """How many remote procedure calls slurmctld had to answer."""
         ...
 
 
@@ -82,24 +81,28 @@ class Rounds:
     def due(self) -> float:
         """When there is something to do next; monotonic seconds."""
         look = self._looks.next_at()
-        return self._next if look is None else min(self._next, look)
+        if look is None:
+            return self._next
+        now = time.monotonic()
+        return min(self._next, max(look, now + self._pace.wait(now)))
 
     def step(self) -> None:
         """Do what is due, if anything is."""
         now = time.monotonic()
         if now >= self._next:
             wanted = self._cycle()
-            self._next = time.monotonic() + self._pace.wait(wanted)
-        elif users := self._looks.due(now):
+            now = time.monotonic()
+            self._next = now + max(wanted, self._pace.wait(now))
+        elif not self._pace.wait(now) and (users := self._looks.due(now)):
             self._look_at(users)
 
     def rung(self, woken: Wake) -> None:
-        """Owners are looked for at once; for others the next cycle comes as soon as Slurm may be asked."""
+        """Owners are looked for at once; for others the next cycle comes sooner, if that leaves enough for owners."""
         now = time.monotonic()
         owners = frozenset(u for u in woken.users if self.seen is None or scope.may_own(self.site, self.seen, u))
         self._looks.add(owners, now)
-        if woken.ended or woken.users - owners:
-            self._next = min(self._next, now + self._pace.wait(AFTER_A_WAKE_UP))
+        if (woken.ended or woken.users - owners) and self._pace.has_plenty(now):
+            self._next = min(self._next, now + AFTER_A_WAKE_UP)
 
     def _cycle(self) -> float:
         """One whole cycle; returns how long to wait for the next, in seconds."""
@@ -130,7 +133,8 @@ class Rounds:
                 found = cycle.look_at(*parts, self.seen, users, self._decided)
         except ReserveError:  # the next cycle says what is wrong, if it still is
             self._looks.done(users)
-            self.hurry()
+            now = time.monotonic()
+            self._next = min(self._next, now + self._pace.wait(now))
             return
         if found is None:
             self._looks.seen_nothing(users)
@@ -143,17 +147,18 @@ class Rounds:
 
     @contextmanager
     def _counted(self, is_cycle: bool = False) -> Iterator[None]:
-        before = self.slurm.calls.total()
+        before = self.slurm.requests
         try:
             yield
         finally:
-            self._pace.spend(self.slurm.calls.total() - before, time.monotonic(), is_cycle)
+            self._pace.spend(self.slurm.requests - before, time.monotonic(), is_cycle)
 
     def _measure(self) -> None:
         """Ask slurmctld now and then what it spends on us."""
         now = time.monotonic()
         if self._pace.is_to_measure(now) and (spent := self.slurm.spent()) is not None:
             self._pace.measured(spent, now)
+            self.ledger.put("load", "slurmctld", asdict(self._pace.load))
 
     def _ail(self, text: str) -> None:
         """Say what is wrong once, not every few seconds."""

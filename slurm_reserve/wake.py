@@ -85,7 +85,7 @@ def parse(noted: bytes) -> Wake:
     users, ended = set(), False
     for line in set(noted.split(b"\n")):
         word, _, number = line.strip(b"\0 ").partition(b" ")
-        if word == b"end":
+        if word == b"end" and not number:
             ended = True
         elif word == b"submit" and number.isdigit() and len(number) <= 10:
             with suppress(KeyError, OverflowError):

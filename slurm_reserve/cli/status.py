@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,6 +104,7 @@ def _data(result: Result, remark: str) -> dict[str, Any]:
         "at": view.cluster.at,
         "daemon_runs": is_running(view.site),
         "paused": orders.paused,
+        "slurmctld": asdict(view.memory.load),
         "brake": plan.brake,
         "reservations": reservations,
         "waiting_borrowers": dict(plan.not_lent) | {loan.job.id: "about to be lent to" for loan in plan.loans},
@@ -132,6 +134,9 @@ def _page(result: Result, remark: str) -> Group:
             table.add_row(name, node, Text(seen["state"], style=styles[seen["state"]]), Text(jobs))
         if not each["nodes"]:
             table.add_row(name, "-", Text("not there", style="red"), Text(each["unmet"]))
+    if (load := view.memory.load).limit:
+        said = f"asks slurmctld {load.calls_per_second:.1f} times a second of at most {load.limit:g}, which takes "
+        parts.append(Text(f"{said}{load.share_of_core:.1%} of a core; looks every {load.interval:.0f} s", style="dim"))
     if data["brake"]:
         parts.append(Text(f"the brake is on: {data['brake']}; `slurm-reserve resume` takes it off", style="red"))
     parts.append(table)

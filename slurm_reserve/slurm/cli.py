@@ -63,6 +63,11 @@ class CliSlurm:
         return self._commands.calls
 
     @property
+    def requests(self) -> int:
+        """How many remote procedure calls slurmctld had to answer."""
+        return self._commands.requests
+
+    @property
     def seconds(self) -> float:
         """Time spent waiting for commands."""
         return self._commands.seconds

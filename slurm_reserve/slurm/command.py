@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -50,6 +50,15 @@ _LOOK = 0.2  # seconds between two looks at what a command has said so far
 _SHOWN = 300
 
 
+def requests_of(argv: Sequence[str]) -> int:
+    """How many remote procedure calls one command makes, as sdiag(1) counts them."""
+    if argv[0] == "squeue":
+        return 3 if {"-u", "-j"} & set(argv) else 2
+    if argv[0] == "scontrol" and "show" in argv and {"node", "config"} & set(argv):
+        return 2
+    return 0 if argv[0] in _SYSTEM else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a command printed and how it ended."""
@@ -87,6 +96,7 @@ class Commands:
     wrap: Wrap | None = None
     clock: Callable[[], float] = monotonic
     calls: Counter[str] = field(default_factory=Counter)
+    requests: int = 0  # what slurmctld had to answer for them
     seconds: float = 0.0  # spent waiting for commands
 
     def read(self, *argv: str, may_end: tuple[int, ...] = (0,)) -> str:
@@ -113,6 +123,7 @@ class Commands:
         """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""
         started = self.clock()
         self.calls[argv[0]] += 1
+        self.requests += requests_of(argv)
         try:
             with subprocess.Popen(
                 self._complete(argv),

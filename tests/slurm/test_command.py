@@ -11,7 +11,7 @@ import pytest
 from slurm_reserve.model import JobKey
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.cli import CliSlurm
-from slurm_reserve.slurm.command import Answer, Commands
+from slurm_reserve.slurm.command import Answer, Commands, requests_of
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError, SlurmUnreadableError
 
 from tests.slurm.recordings import failures
@@ -78,7 +78,16 @@ def test_calls_are_counted(folder: Folder) -> None:
     commands.read("scontrol", "ping")
     commands.change("scontrol", "update")
     assert commands.calls == {"scontrol": 2}
+    assert commands.requests == 2
     assert commands.seconds > 0
+
+
+def test_what_slurmctld_answers_for_a_command_is_counted() -> None:
+    assert requests_of(["squeue", "-h"]) == 2
+    assert requests_of(["squeue", "-h", "-u", "alice"]) == 3
+    assert requests_of(["scontrol", "-o", "show", "node"]) == 2
+    assert requests_of(["scontrol", "-o", "show", "reservation"]) == 1
+    assert requests_of(["getent", "group", "physics"]) == 0
 
 
 def test_no_answer_in_time_is_unavailable(folder: Folder) -> None:

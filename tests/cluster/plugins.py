@@ -1,0 +1,26 @@
+"""A lab whose slurmctld has the shipped plugins, set to ring where the stage's daemon listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slurm_reserve.lab.spec import DIRECTORY
+
+SHIPPED = Path(__file__).parents[2] / "plugins"
+USUAL, HERE = "/run/slurm-reserve/wake", f"{DIRECTORY}/reserve/run/wake"
+EPILOG = f"{DIRECTORY}/etc/slurm-reserve-wake"
+
+
+def _read(name: str) -> str:
+    text = (SHIPPED / name).read_text(encoding="utf-8")
+    assert USUAL in text
+    return text.replace(USUAL, HERE)
+
+
+def with_guard(*lines: str, **files: str) -> dict[str, Any]:
+    """For a LabSpec: the job_submit plugin, further lines of slurm.conf and further files beside it."""
+    return {
+        "slurm_conf": ("JobSubmitPlugins=lua", *lines),
+        "conf_files": {"job_submit.lua": _read("job_submit/job_submit.lua"), **files},
+    }
