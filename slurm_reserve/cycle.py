@@ -109,7 +109,7 @@ def look_at(
     read = scope.confirmed(seen, cluster, found, *slurm.read_nodes(sorted(found.nodes)))
     if read is None:
         raise StaleError("the cluster is not as it was seen")
-    result = decide(site, replace(scope.narrowed(site, read, memory, found), at=at), memory)
+    result = decide(site, replace(read, at=at), memory)
     groups = tuple(group for group in result.plan.groups if group.takes_back_of in found.reservations)
     made = replace(result.plan, groups=groups)
     recorder.decided(result.view, made, is_whole=False)

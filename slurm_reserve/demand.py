@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 from slurm_reserve.model import Job, Reservation
 from slurm_reserve.site import Find, ReservationSpec
@@ -38,6 +39,7 @@ class Recall:
     reason: str
 
 
+@lru_cache(maxsize=4096)
 def is_waiting_for_nodes(reason: str) -> bool:
     """Whether Slurm's reason (which may carry a list of nodes behind a comma) is cured by nodes."""
     word = reason.partition(",")[0].partition("(")[0].strip()

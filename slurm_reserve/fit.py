@@ -8,7 +8,7 @@ an owner is then served by the deadline (:mod:`slurm_reserve.reclaim`), a borrow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -44,7 +44,7 @@ class Room:
     @staticmethod
     def left(node: Node) -> Room:
         """The room that Slurm has not allocated."""
-        gres = {name: count - node.gres_used.get(name, 0) for name, count in node.gres.items()}
+        gres = {name: n - node.gres_used.get(name, 0) for name, n in node.gres.items()} if node.gres else node.gres
         free = node.alloc_cpus == 0 and node.alloc_memory == 0
         return Room(node, node.cpus - node.alloc_cpus, node.memory - node.alloc_memory, gres, free)
 
@@ -80,6 +80,48 @@ class Fit:
         return self.answer is Answer.YES
 
 
+class Rooms:
+    """Rooms that are handed out, and so only get smaller: what did not fit once will not fit later."""
+
+    def __init__(self, rooms: Iterable[Room]) -> None:
+        self._rooms = {room.node.name: room for room in rooms}
+        self._refused: dict[Kind, Fit] = {}
+        self._placed: dict[Kind, Fit] = {}  # until the next is taken
+
+    def __bool__(self) -> bool:
+        return bool(self._rooms)
+
+    def __iter__(self) -> Iterator[Room]:
+        return iter(self._rooms.values())
+
+    def fit(self, job: Job, exclusive_partitions: frozenset[str]) -> Fit:
+        """Place a job, as :func:`fit` does; jobs that are alike are thought about once."""
+        like = kind(job)
+        known = self._placed.get(like) or self._refused.get(like)
+        if known is None:
+            known = fit(job, self._rooms.values(), exclusive_partitions)
+            (self._placed if known else self._refused)[like] = known
+        return known
+
+    def take(self, placed: Fit) -> None:
+        """What the job takes is gone."""
+        for name, share in placed.shares.items():
+            room = self._rooms[name].minus(share)
+            if room.cpus > 0:
+                self._rooms[name] = room
+            else:
+                del self._rooms[name]
+        self._placed.clear()
+
+
+Kind = tuple[int, tuple[str, ...], str]
+
+
+def kind(job: Job) -> Kind:
+    """The same for jobs that fit in the same rooms. What is asked for is parsed once for all that ask the same."""
+    return id(job.shape), job.partitions, job.het_job
+
+
 def fit(job: Job, rooms: Iterable[Room], exclusive_partitions: frozenset[str] = frozenset()) -> Fit:
     """Place `job` on `rooms`; earlier rooms are preferred where they serve as well.
 
@@ -106,7 +148,7 @@ def _in_some_partition(
     said = Fit(Answer.NO, why="no nodes")
     for partition in partitions:
         wanted = replace(shape, exclusive=True) if partition in exclusive_partitions else shape
-        said = _place(wanted, [room for room in rooms if partition in room.node.partitions])
+        said = _place(wanted, rooms, partition)
         if said:
             break
     return said
@@ -122,36 +164,55 @@ def _has_features(expression: str, features: frozenset[str]) -> bool:
     return all(part in features for part in expression.split("&") if part)
 
 
-def _place(shape: Shape, rooms: list[Room]) -> Fit:
+def _place(shape: Shape, rooms: Iterable[Room], partition: str) -> Fit:
     """Gather nodes until tasks, CPUs, GRES and node counts are met, the most useful ones first."""
-    missing = shape.required_nodes - {room.node.name for room in rooms}
-    if missing:
-        return Fit(Answer.NO, why=f"needs nodes {','.join(sorted(missing))}")
-    tasks = {room.node.name: _tasks_on(shape, room) for room in rooms if _admits(shape, room)}
-    useful = [room for room in rooms if tasks.get(room.node.name, 0) > 0]
     wanted = max(shape.tasks, shape.min_nodes)
+    return _gather(shape, _most_useful_first(shape, rooms, partition, wanted), wanted)
+
+
+def _most_useful_first(shape: Shape, rooms: Iterable[Room], partition: str, wanted: int) -> Iterator[tuple[Room, int]]:
+    """The rooms that the job could use, each with the number of tasks it takes.
+
+    Those than which none is better come as they are found, for most jobs need no others.
+    """
     per_node = -(-wanted // max(shape.min_nodes, 1))
-    useful.sort(
-        key=lambda room: (
-            room.node.name not in shape.required_nodes,
+    best = (False, False, -per_node)
+    others = []
+    for room in rooms:
+        if partition not in room.node.partitions or not _admits(shape, room):
+            continue
+        tasks = _tasks_on(shape, room)
+        if tasks <= 0:
+            continue
+        rank = (
+            bool(shape.required_nodes) and room.node.name not in shape.required_nodes,
             not all(room.gres.get(name) for name in shape.gres_per_job),
-            -min(tasks[room.node.name], per_node),
+            -min(tasks, per_node),
         )
-    )
-    return _gather(shape, useful, tasks, wanted)
+        if rank == best:
+            yield room, tasks
+        else:
+            others.append((rank, room, tasks))
+    for _, room, tasks in sorted(others, key=lambda each: each[0]):
+        yield room, tasks
 
 
-def _gather(shape: Shape, useful: list[Room], tasks: Mapping[str, int], wanted: int) -> Fit:
+def _gather(shape: Shape, useful: Iterator[tuple[Room, int]], wanted: int) -> Fit:
     most = shape.max_nodes or _ENDLESS
     shares: dict[str, Share] = {}
     left_tasks, left_cpus, left_gres = wanted, shape.cpus, dict(shape.gres_per_job)
-    for room in useful:
-        enough = left_tasks <= 0 and left_cpus <= 0 and len(shares) >= shape.min_nodes
-        named = room.node.name in shape.required_nodes
-        if (enough and not any(n > 0 for n in left_gres.values()) and not named) or len(shares) >= most:
+    while len(shares) < most and not (
+        left_tasks <= 0
+        and left_cpus <= 0
+        and len(shares) >= shape.min_nodes
+        and all(n <= 0 for n in left_gres.values())
+        and shape.required_nodes <= shares.keys()
+    ):
+        room, tasks = next(useful, (None, 0))
+        if room is None:
             break
         still_needed = max(shape.min_nodes - len(shares) - 1, 0)
-        here = max(min(tasks[room.node.name], left_tasks - still_needed), 1)
+        here = max(min(tasks, left_tasks - still_needed), 1)
         share = _share(shape, room, here, left_cpus, left_gres)
         shares[room.node.name] = share
         left_tasks -= here
@@ -162,7 +223,7 @@ def _gather(shape: Shape, useful: list[Room], tasks: Mapping[str, int], wanted: 
         *([f"room for {left_tasks} more tasks"] if left_tasks > 0 else []),
         *([f"{left_cpus} more CPUs"] if left_cpus > 0 else []),
         *(f"{n} more {name}" for name, n in left_gres.items() if n > 0),
-        *(["all of its required nodes"] if shape.required_nodes - shares.keys() else []),
+        *([f"nodes {','.join(sorted(without))}"] if (without := shape.required_nodes - shares.keys()) else []),
     ]
     if lacks:
         return Fit(Answer.NO, why="needs " + ", ".join(lacks))

@@ -67,7 +67,7 @@ def _fits_without_lending(view: View, plan: Plan, job: Job, nodes: frozenset[str
 
 def _only_borrowers(view: View, plan: Plan) -> Iterator[str]:
     """2. Whom we place or evict."""
-    jobs = _by_key(view)
+    jobs = view.touched
     for loan in plan.loans:
         if not view.is_borrower(loan.job):
             yield f"2: job {loan.job.id} is lent to but is no borrower"
@@ -135,7 +135,7 @@ def _strangers_untouched(view: View, plan: Plan) -> Iterator[str]:
     """6. Reservations that are not ours, jobs in them, nodes under maintenance."""
     declared = {spec.name for spec in view.site.reservations}
     ours = declared | view.memory.made.keys() | view.lend_names
-    jobs = _by_key(view)
+    jobs = view.touched
     for action in plan.actions:
         if isinstance(action, CreateReservation | UpdateReservation | DeleteReservation) and action.name not in ours:
             yield f"6: reservation {action.name} is not ours"
@@ -149,10 +149,6 @@ def _strangers_untouched(view: View, plan: Plan) -> Iterator[str]:
     for loan in plan.loans:
         if loan.nodes & under:
             yield f"6: job {loan.job.id} is lent nodes under maintenance"
-
-
-def _by_key(view: View) -> dict[JobKey, Job]:
-    return {job.key: job for job in view.cluster.jobs}
 
 
 CHECKS: tuple[Check, ...] = (

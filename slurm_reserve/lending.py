@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from slurm_reserve import demand
-from slurm_reserve.fit import Fit, Room, fit
+from slurm_reserve.fit import Fit, Kind, Room, Rooms, kind
 from slurm_reserve.model import Job, Node
 from slurm_reserve.reclaim import Ground
 from slurm_reserve.view import View
@@ -108,45 +108,100 @@ def may_lend(view: View, ground: Ground) -> str:
 def lend(view: View, grounds: Mapping[str, Ground]) -> Lending:
     """Place waiting borrowers, in Slurm's order, first on nodes already lent, then on idle ones."""
     lending = Lending()
-    lots = {name: lot for name, ground in grounds.items() if (lot := _lot(view, ground, lending)) is not None}
-    outside = {
-        name: view.room(node)
-        for name, node in view.cluster.nodes.items()
-        if name not in view.reserved_nodes and node.is_usable
-    }
-    running = Counter(job.id.split("_")[0] for job in view.cluster.jobs if "_" in job.id and job.holds_nodes)
-    for job in view.pending:
-        if not view.is_borrower(job) or (job.reservation and job.reservation not in view.lend_names):
-            continue
-        for task in _tasks(job, running):
-            if len(lending.loans) >= MOST_LOANS_PER_CYCLE:
-                return lending
-            if not _place(view, task, lots, outside, lending):
-                break
+    lots = [lot for ground in grounds.values() if (lot := _lot(view, ground, lending)) is not None]
+    market = _Market(view, [lot for lot in lots if lot.rooms], lending, Rooms(view.free_outside))
+    running = Counter(job.id.split("_")[0] for job in view.touched.values() if "_" in job.id and job.nodes)
+    for job in view.waiting_borrowers:
+        if why := _unlendable(view, job):
+            lending.refused[job.id] = why
+        elif not job.array_tasks:
+            market.place(job)
+        else:
+            _place_tasks(market, job, running[job.id.split("_")[0]])
     return lending
 
 
-@dataclass(slots=True)
+def _place_tasks(market: _Market, job: Job, running: int) -> None:
+    """Of an array the pending tasks that its own limit still admits, each as a job, until one finds no place."""
+    most = max(job.array_limit - running, 0) if job.array_limit else len(job.array_tasks)
+    for task in job.array_tasks[:most]:
+        if not market.place(replace(job, id=f"{job.id}_{task}", array_tasks=())):
+            return
+
+
 class _Lot:
     """The rooms of one reservation that are still to be had, lent ones first."""
 
-    ground: Ground
-    rooms: dict[str, Room]
-    idle: set[str]
-    keep_idle: int
+    def __init__(self, ground: Ground, rooms: list[Room], idle: set[str]) -> None:
+        self.ground = ground
+        self.rooms = Rooms(rooms)
+        self._idle = idle
+        self._lent = self._opened()
 
     def fit(self, job: Job) -> Fit:
-        may_open = len(self.idle) - self.keep_idle
-        placed = fit(job, self.rooms.values(), self.ground.view.exclusive_partitions)
-        if placed and len(placed.nodes & self.idle) > may_open:
-            lent_only = [room for name, room in self.rooms.items() if name not in self.idle]
-            placed = fit(job, lent_only, self.ground.view.exclusive_partitions)
+        """Where it fits, so many nodes being kept idle for the owner."""
+        exclusive = self.ground.view.exclusive_partitions
+        placed = self.rooms.fit(job, exclusive)
+        may_open = len(self._idle) - self.ground.spec.lend.keep_idle_nodes
+        if placed and len(placed.nodes & self._idle) > may_open:
+            return self._lent.fit(job, exclusive)
         return placed
 
     def take(self, placed: Fit) -> None:
-        for node, share in placed.shares.items():
-            self.rooms[node] = self.rooms[node].minus(share)
-            self.idle.discard(node)
+        """What the job takes is gone."""
+        self.rooms.take(placed)
+        self._idle -= placed.nodes
+        self._lent = self._opened()
+
+    def _opened(self) -> Rooms:
+        return Rooms(room for room in self.rooms if room.node.name not in self._idle)
+
+
+@dataclass(slots=True)
+class _Market:
+    """Every lot, and what is free elsewhere. Borrowers that are alike get the same answer until something is taken."""
+
+    view: View
+    lots: list[_Lot]
+    lending: Lending
+    outside: Rooms
+    answers: dict[tuple[Kind, timedelta | None, str, bool], str] = field(default_factory=dict)
+
+    def place(self, job: Job) -> bool:
+        """Find it a place, unless it has one elsewhere; False when there is none."""
+        is_young = not job.reservation and self.view.cluster.at - (job.eligible or job.submitted) <= self.view.grace
+        like = (kind(job), job.time_limit, job.reservation, is_young)
+        if why := self.answers.get(like):
+            self.lending.refused[job.id] = why
+            return False
+        if is_young and (free := self.outside.fit(job, self.view.exclusive_partitions)):
+            self.outside.take(free)
+            self.lending.refused[job.id] = "can start on free unreserved nodes"
+            return True
+        if len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
+            why = "its turn comes: so many loans are made at once"
+        else:
+            why = self._lend(job)
+        if why:
+            self.lending.refused[job.id] = self.answers[like] = why
+        return not why
+
+    def _lend(self, job: Job) -> str:
+        """Why no lot takes it; "" when one did."""
+        why = "no reservation has nodes to lend"
+        for lot in self.lots:
+            spec = lot.ground.spec
+            if said := _too_long(self.view, job, lot.ground):
+                why = said
+            elif job.reservation in ("", spec.lend_name):
+                if placed := lot.fit(job):
+                    lot.take(placed)
+                    nodes = ",".join(sorted(placed.nodes))
+                    self.lending.loans.append(Loan(job, spec.name, placed.nodes, f"{nodes} of {spec.name} idle"))
+                    self.answers.clear()
+                    return ""
+                why = f"{spec.name}: {placed.why}"
+        return why
 
 
 def _lot(view: View, ground: Ground, lending: Lending) -> _Lot | None:
@@ -157,19 +212,20 @@ def _lot(view: View, ground: Ground, lending: Lending) -> _Lot | None:
     for node in view.usable(ground.reservation.nodes):
         if why := _withheld(view, ground, node):
             lending.withheld[node.name] = why
-            continue
-        rooms.append(view.room(node))
-        if not view.holders.get(node.name):
-            idle.add(node.name)
+        elif node.alloc_cpus < node.cpus:
+            rooms.append(Room.left(node))
+            if node.name not in view.holders:
+                idle.add(node.name)
     rooms.sort(key=lambda room: room.node.name in idle)
-    return _Lot(ground, {room.node.name: room for room in rooms}, idle, ground.spec.lend.keep_idle_nodes)
+    return _Lot(ground, rooms, idle)
 
 
 def _withheld(view: View, ground: Ground, node: Node) -> str:
     """Why a usable node of an open reservation is not lent; "" when it is."""
     holders = view.holders.get(node.name, ())
-    if busy := [job for job in holders if not view.is_borrower(job)]:
-        return f"in use by job {busy[0].id} of {busy[0].user}"
+    for job in holders:
+        if not view.is_borrower(job):
+            return f"in use by job {job.id} of {job.user}"
     if any(view.is_going(job) or job.key in ground.victims for job in holders):
         return "being given back"
     if node.name in ground.recalled_nodes:
@@ -185,48 +241,8 @@ def _withheld(view: View, ground: Ground, node: Node) -> str:
 
 
 def _foreign(view: View, ground: Ground, node: Node) -> str:
-    own = {ground.spec.name, ground.spec.lend_name}
-    for name, other in view.cluster.reservations.items():
-        if name not in own and other.is_active and node.name in other.nodes:
-            return name
-    return ""
-
-
-def _tasks(job: Job, running: Mapping[str, int]) -> list[Job]:
-    """The job itself; of an array the pending tasks that its own limit still admits, each as a job."""
-    if not job.array_tasks:
-        return [job]
-    most = len(job.array_tasks)
-    if job.array_limit:
-        most = max(job.array_limit - running[job.id.split("_")[0]], 0)
-    return [replace(job, id=f"{job.id}_{task}", array_tasks=()) for task in job.array_tasks[:most]]
-
-
-def _place(view: View, job: Job, lots: Mapping[str, _Lot], outside: dict[str, Room], lending: Lending) -> bool:
-    if why := _unlendable(view, job):
-        lending.refused[job.id] = why
-        return False
-    if not job.reservation and view.cluster.at - (job.eligible or job.submitted) <= view.grace:
-        free = fit(job, outside.values(), view.exclusive_partitions)
-        if free:
-            for node, share in free.shares.items():
-                outside[node] = outside[node].minus(share)
-            lending.refused[job.id] = "can start on free unreserved nodes"
-            return True
-    why = "no reservation has nodes to lend"
-    for name, lot in lots.items():
-        if said := _too_long(view, job, lot.ground):
-            why = said
-        elif job.reservation in ("", lot.ground.spec.lend_name):
-            placed = lot.fit(job)
-            if placed:
-                lot.take(placed)
-                nodes = ",".join(sorted(placed.nodes))
-                lending.loans.append(Loan(job, name, placed.nodes, f"{nodes} of {name} idle"))
-                return True
-            why = f"{name}: {placed.why}"
-    lending.refused[job.id] = why
-    return False
+    own = (ground.spec.name, ground.spec.lend_name)
+    return next((name for name in view.covered_by.get(node.name, ()) if name not in own), "")
 
 
 def _unlendable(view: View, job: Job) -> str:
@@ -237,6 +253,8 @@ def _unlendable(view: View, job: Job) -> str:
         return "heterogeneous jobs are not lent to"
     if job.licenses:
         return "holds licences, which Slurm never takes back by preemption"
+    if job.id not in view.sent_before:
+        return ""
     until = view.memory.not_before.get(job.key)
     if until is not None and view.cluster.at < until:
         return f"did not start when last lent to; tried again at {until:%H:%M:%S}"

@@ -292,8 +292,9 @@ def _end_waits(view: View) -> Iterator[Action]:
 def _awaited_returns(view: View) -> list[tuple[Job, datetime]]:
     """Our victims that are pending again, and when each may start."""
     found = []
-    for job in view.pending:
-        evicted = _eviction_of(view, job)
+    ids = {job_id for job_id, _ in view.evictions}
+    for job in view.pending if ids else ():
+        evicted = _eviction_of(view, job) if job.id in ids else None
         if evicted is None or job.reason != "BeginTime" or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
             continue
         spec = view.site.reservation(evicted.reservation)

@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from slurm_reserve import demand, victims
-from slurm_reserve.fit import Answer, Fit, Room, Share, fit
+from slurm_reserve.fit import Answer, Fit, Room, Rooms, Share, fit
 from slurm_reserve.model import Job, JobKey, Reservation
 from slurm_reserve.site import EvictBy, Mode, ReservationSpec
-from slurm_reserve.view import View
+from slurm_reserve.view import View, in_slurms_order
 
 
 class Verdict(StrEnum):
@@ -142,7 +142,7 @@ def decide(view: View, grounds: Mapping[str, Ground]) -> None:
         if view.site.mode is Mode.SHADOW:  # what was lent before; who else runs there was never lent to
             lent = [job for job in ground.borrowers().values() if job.reservation == ground.spec.lend_name]
             ground.add_victims(lent, "shadow mode", "nothing is lent in shadow mode")
-    outside = _free_outside(view)
+    outside = Rooms(view.free_outside)
     for job, options in _by_job(view, grounds):
         ground, decision = _best(view, job, options, outside)
         ground.decisions.append(decision)
@@ -154,13 +154,10 @@ def _by_job(view: View, grounds: Mapping[str, Ground]) -> list[tuple[Job, list[t
     for ground in grounds.values():
         for want in demand.wants(view, ground.spec):
             found.setdefault(want.job.key, (want.job, []))[1].append((ground, want))
-    rank = {job.key: n for n, job in enumerate(view.pending) if job.key in found}
-    return sorted(found.values(), key=lambda pair: (not pair[1][0][1].names_it, rank[pair[0].key]))
+    return sorted(found.values(), key=lambda pair: (not pair[1][0][1].names_it, in_slurms_order(pair[0])))
 
 
-def _best(
-    view: View, job: Job, options: list[tuple[Ground, demand.Want]], outside: dict[str, Room]
-) -> tuple[Ground, Decision]:
+def _best(view: View, job: Job, options: list[tuple[Ground, demand.Want]], outside: Rooms) -> tuple[Ground, Decision]:
     """The option that costs least: idle nodes, nodes elsewhere, nodes on their way, an eviction, or to queue."""
     ground, want = options[0]
     if want.blocked:
@@ -244,18 +241,12 @@ def _not_now(view: View, ground: Ground, want: demand.Want) -> Decision:
     return Decision(job, name, Verdict.QUEUED, why, names_it=want.names_it)
 
 
-def _free_outside(view: View) -> dict[str, Room]:
-    free = (node for name, node in view.cluster.nodes.items() if name not in view.reserved_nodes)
-    return {node.name: view.room(node) for node in free if node.is_usable and "PLANNED" not in node.states}
-
-
-def _can_start_outside(view: View, job: Job, outside: dict[str, Room]) -> bool:
+def _can_start_outside(view: View, job: Job, outside: Rooms) -> bool:
     """Whether free unreserved nodes take it; believed for two passes, then Slurm has shown otherwise."""
     if view.cluster.at - (job.eligible or job.submitted) > view.grace:
         return False
-    placed = fit(job, outside.values(), view.exclusive_partitions)
-    for node, share in placed.shares.items():
-        outside[node] = outside[node].minus(share)
+    placed = outside.fit(job, view.exclusive_partitions)
+    outside.take(placed)
     return bool(placed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ class Recorder:
 
         False when the journal could not take them; then the log has, and nothing may be lent.
         """
-        jobs = _by_key(view)
+        jobs = _by_key(view, plan.actions)
         entries = [self._decision(view, action, jobs) for action in plan.actions]
         if is_whole:
             entries += self._idle(view, plan)
@@ -43,7 +43,7 @@ class Recorder:
 
         Where not the whole cluster was looked at, what was not seen is not forgotten.
         """
-        jobs = _by_key(view)
+        jobs = _by_key(view, [outcome.action for outcome in outcomes])
         at = view.cluster.at
         self._write(
             [
@@ -137,5 +137,8 @@ def _job_of(action: Action) -> str:
     return key.id if isinstance(key, JobKey) else ""
 
 
-def _by_key(view: View) -> dict[JobKey, Job]:
-    return {job.key: job for job in view.cluster.jobs}
+def _by_key(view: View, actions: Iterable[Action]) -> dict[JobKey, Job]:
+    """The jobs that the actions are about."""
+    named = {_job_of(action) for action in actions}
+    ids = named | {job_id.split("_")[0] for job_id in named}  # a task may be part of its array's record
+    return {job.key: job for job in view.cluster.jobs if job.id in ids}

@@ -56,7 +56,7 @@ class Rounds:
     recorder: Recorder
     clock: Clock
     log: Log
-    seen: Cluster | None = None  # by the last cycle
+    seen: Cluster | None = None  # by the last cycle; without strangers' waiting jobs
     _decided: frozenset[JobKey] = frozenset()  # waiting jobs that were looked at
     _looks: Looks = field(default_factory=Looks)
     _pace: Pace = field(init=False)
@@ -99,7 +99,8 @@ class Rounds:
     def rung(self, woken: Wake) -> None:
         """Owners are looked for at once; for others the next cycle comes sooner, if that leaves enough for owners."""
         now = time.monotonic()
-        owners = frozenset(u for u in woken.users if self.seen is None or scope.may_own(self.site, self.seen, u))
+        known = scope.Owners(self.site, self.seen) if self.seen is not None else None
+        owners = frozenset(user for user in woken.users if known is None or known.may_have(user))
         self._looks.add(owners, now)
         if (woken.ended or woken.users - owners) and self._pace.has_plenty(now):
             self._next = min(self._next, now + AFTER_A_WAKE_UP)
@@ -118,7 +119,7 @@ class Rounds:
         if self._ailing:
             self.log.info("the cluster can be read again")
             self._ailing = ""
-        self.seen = result.view.cluster
+        self.seen = scope.base(self.site, result.view.cluster)
         self._decided = frozenset(decision.job.key for decision in result.plan.decisions)
         self._measure()
         return self._until(result.plan.wake_at)

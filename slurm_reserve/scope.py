@@ -24,12 +24,26 @@ class Scope:
     nodes: frozenset[str]
 
 
-def may_own(site: Site, seen: Cluster, user: str) -> bool:
-    """Whether this user may be an owner of anything; an account's users are not known."""
-    members = {name for spec in site.reservations for group in spec.owner.groups for name in seen.groups.get(group, ())}
-    named = {name for spec in site.reservations for name in spec.owner.users}
-    by_account = any(s.owner.accounts and not s.owner.users and not s.owner.groups for s in site.reservations)
-    return by_account or user in named | members
+def base(site: Site, cluster: Cluster) -> Cluster:
+    """The observation without the waiting jobs that no owner has, of which there may be a hundred thousand."""
+    owners = Owners(site, cluster)
+    kept = (job for job in cluster.jobs if job.nodes or job.reservation or owners.may_have(job.user))
+    return replace(cluster, jobs=tuple(kept))
+
+
+class Owners:
+    """Who may be an owner of anything; where an account is one, anybody may be, for its users are not known."""
+
+    def __init__(self, site: Site, seen: Cluster) -> None:
+        owners = [spec.owner for spec in site.reservations]
+        groups = {group for owner in owners for group in owner.groups}
+        members = {user for group in groups for user in seen.groups.get(group, ())}
+        self._users = members | {user for owner in owners for user in owner.users}
+        self._is_anybody = any(o.accounts and not o.users and not o.groups for o in owners)
+
+    def may_have(self, user: str) -> bool:
+        """Whether this user may be one."""
+        return self._is_anybody or user in self._users
 
 
 def with_jobs(seen: Cluster, users: frozenset[str], fresh: Iterable[Job]) -> Cluster:
@@ -66,16 +80,6 @@ def confirmed(
         if bool(fresh.alloc_cpus) != bool(now.get(name)):
             return None
     return replace(cluster, nodes={**seen.nodes, **{name: nodes[name] for name in scope.nodes}})
-
-
-def narrowed(site: Site, cluster: Cluster, memory: Memory, scope: Scope) -> Cluster:
-    """Without the waiting jobs that have nothing to do with it: there may be a hundred thousand."""
-    view = View(site, cluster, memory)
-    specs = [spec for spec in site.reservations if spec.name in scope.reservations]
-    kept = (
-        job for job in cluster.jobs if job.nodes or job.reservation or any(view.is_owners(spec, job) for spec in specs)
-    )
-    return replace(cluster, jobs=tuple(kept))
 
 
 def _use(node: Node) -> tuple[int, int, bool, bool]:

@@ -27,6 +27,11 @@ class View:
     memory: Memory
 
     @cached_property
+    def _lendable(self) -> dict[tuple[str, ...], bool]:
+        """Whether a job of these partitions is a borrower: asked for every job, of few kinds."""
+        return {}
+
+    @cached_property
     def holders(self) -> Mapping[str, tuple[Job, ...]]:
         """The jobs that hold each node, however they got there."""
         found: dict[str, list[Job]] = defaultdict(list)
@@ -45,41 +50,64 @@ class View:
         return {name: tuple(jobs) for name, jobs in found.items()}
 
     @cached_property
-    def pending(self) -> tuple[Job, ...]:
-        """Waiting jobs in the order in which Slurm considers them."""
-        waiting = [job for job in self.cluster.jobs if job.is_pending]
-        return tuple(sorted(waiting, key=_by_slurm))
+    def touched(self) -> Mapping[JobKey, Job]:
+        """The jobs that hold nodes or carry a reservation's name: whom a plan may take something from."""
+        return {job.key: job for job in self.cluster.jobs if job.nodes or job.reservation}
 
     @cached_property
-    def _waiting(self) -> Mapping[tuple[str, str], tuple[Job, ...]]:
-        """Waiting jobs that are no borrowers, by user, by account and by reservation, each in Slurm's order."""
+    def pending(self) -> tuple[Job, ...]:
+        """Waiting jobs, in no order: there may be a hundred thousand."""
+        return tuple(job for job in self.cluster.jobs if job.state == "PENDING" and not job.nodes)
+
+    @cached_property
+    def waiting_borrowers(self) -> tuple[Job, ...]:
+        """Borrowers that wait, in Slurm's order, but for those in reservations that are none of ours."""
+        ours = self.lend_names | {""}
+        found = [job for job in self.pending if self.is_borrower(job) and job.reservation in ours]
+        return tuple(sorted(found, key=in_slurms_order))
+
+    @cached_property
+    def _waiting(self) -> Mapping[tuple[str, str], list[Job]]:
+        """Waiting jobs that may be an owner's, by user, by account and by reservation."""
+        wanted = {key for spec in self.site.reservations for key in self._keys(spec)}
+        users = {name for kind, name in wanted if kind == "user"}
+        accounts = {name for kind, name in wanted if kind == "account"}
         found: dict[tuple[str, str], list[Job]] = defaultdict(list)
         for job in self.pending:
-            if not self.is_borrower(job):
+            if job.user in users:
                 found["user", job.user].append(job)
+            if job.account in accounts:
                 found["account", job.account].append(job)
+            if job.reservation:
                 for name in job.reservation.split(","):
                     found["reservation", name].append(job)
-        return {key: tuple(jobs) for key, jobs in found.items()}
+        return found
 
     def waiting_of(self, spec: ReservationSpec) -> list[Job]:
         """The owner's waiting jobs, in Slurm's order; of a reservation without an owner those that name it."""
+        jobs = (job for key in self._keys(spec) for job in self._waiting.get(key, ()) if self.is_owners(spec, job))
+        return sorted(jobs, key=in_slurms_order)
+
+    def _keys(self, spec: ReservationSpec) -> list[tuple[str, str]]:
         owner = spec.owner
         if owner.users:
-            keys = [("user", user) for user in sorted(owner.users)]
-        elif owner.accounts:
-            keys = [("account", account) for account in sorted(owner.accounts)]
-        elif owner.groups:
-            keys = [("user", user) for user in sorted(self._members(spec))]
-        else:
-            keys = [("reservation", spec.name)]
-        jobs = (job for key in keys for job in self._waiting.get(key, ()) if self.is_owners(spec, job))
-        return sorted(jobs, key=_by_slurm)
+            return [("user", user) for user in sorted(owner.users)]
+        if owner.accounts:
+            return [("account", account) for account in sorted(owner.accounts)]
+        if owner.groups:
+            return [("user", user) for user in sorted(self._members(spec))]
+        return [("reservation", spec.name)]
 
     @cached_property
     def evictions(self) -> Mapping[tuple[str, int], Evicted]:
         """Evictions that were issued, by id and restart count: a requeued job has another time of submission."""
         return {(key.id, key.restarts): evicted for key, evicted in self.memory.evicted.items()}
+
+    @cached_property
+    def sent_before(self) -> frozenset[str]:
+        """Ids of jobs that were attached, or are not to be attached again yet."""
+        memory = self.memory
+        return frozenset(key.id for keys in (memory.attached, memory.not_before) for key in keys)
 
     @cached_property
     def lend_names(self) -> frozenset[str]:
@@ -92,6 +120,27 @@ class View:
         """Nodes of every reservation that is active now."""
         active = (r.nodes for r in self.cluster.reservations.values() if r.is_active)
         return frozenset().union(*active)
+
+    @cached_property
+    def covered_by(self) -> Mapping[str, tuple[str, ...]]:
+        """The reservations that are active now on each node."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name, reservation in self.cluster.reservations.items():
+            if reservation.is_active:
+                for node in reservation.nodes:
+                    found[node].append(name)
+        return {node: tuple(names) for node, names in found.items()}
+
+    @cached_property
+    def free_outside(self) -> tuple[Room, ...]:
+        """What is left on nodes that nobody has reserved, as far as anything is."""
+        reserved = self.reserved_nodes
+        free = (
+            node
+            for name, node in self.cluster.nodes.items()
+            if name not in reserved and node.alloc_cpus < node.cpus and node.is_usable and "PLANNED" not in node.states
+        )
+        return tuple(map(Room.left, free))
 
     @cached_property
     def exclusive_partitions(self) -> frozenset[str]:
@@ -114,9 +163,11 @@ class View:
 
     def is_borrower(self, job: Job) -> bool:
         """Asked to be run on terms that let it be evicted: all its partitions, or its QOS, are lendable."""
-        lending = self.site.lending
-        by_partition = bool(job.partitions) and lending.partitions.issuperset(job.partitions)
-        return by_partition or job.qos in lending.qos
+        known = self._lendable.get(job.partitions)
+        if known is None:
+            lendable = self.site.lending.partitions
+            known = self._lendable[job.partitions] = bool(job.partitions) and lendable.issuperset(job.partitions)
+        return known or job.qos in self.site.lending.qos
 
     def is_owners(self, spec: ReservationSpec, job: Job) -> bool:
         """Belongs to the reservation's owner and is no borrower (B41); every list that is given must hold."""
@@ -167,7 +218,8 @@ def backfill_interval(config: SlurmConfig) -> timedelta:
     return timedelta(seconds=int(found[1]) if found else 30)
 
 
-def _by_slurm(job: Job) -> tuple[int, datetime, int, str]:
+def in_slurms_order(job: Job) -> tuple[int, datetime, int, str]:
+    """The order in which Slurm considers jobs of one partition."""
     return (-job.priority, job.submitted, job.job_id, job.id)
 
 

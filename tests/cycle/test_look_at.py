@@ -113,11 +113,21 @@ def test_who_may_be_an_owner_is_looked_for() -> None:
     seen = replace(cluster(nodes("n1")), groups={"physics": frozenset({"erin"})})
     by_group = spec("group", owner=Owner(groups=frozenset({"physics"})))
     of_both = site(spec(), by_group)
-    assert scope.may_own(of_both, seen, "alice")
-    assert scope.may_own(of_both, seen, "erin")
-    assert not scope.may_own(of_both, seen, "bob")
+    owners = scope.Owners(of_both, seen)
+    assert [user for user in ("alice", "bob", "erin") if owners.may_have(user)] == ["alice", "erin"]
     by_account = site(spec("account", owner=Owner(accounts=frozenset({"chemistry"}))))
-    assert scope.may_own(by_account, seen, "anybody")
+    assert scope.Owners(by_account, seen).may_have("anybody")
+
+
+def test_waiting_jobs_of_strangers_are_left_out_of_what_is_kept() -> None:
+    seen = cluster(
+        nodes("n1"),
+        job("1").of("alice"),
+        job("2").of("carol"),
+        job("3").of("carol").on("n1"),
+        job("4").of("bob").borrower().in_("physics.lend"),
+    )
+    assert {j.id for j in scope.base(site(), seen).jobs} == {"1", "3", "4"}
 
 
 def test_an_observation_older_than_the_submission_gives_way_to_what_is_read() -> None:
