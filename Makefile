@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Tests of a file share a lab; the files of several processes have labs of their own.
+TOGETHER ?= -n 3 --dist loadfile
 
 .PHONY: help setup environment demo test test-long lint unit behaviours lock clean
 
@@ -19,7 +21,7 @@ demo: setup     ## the whole story on a private real Slurm; ARGS="--json FILE"
 	@$(BIN)/slurm-reserve lab demo $(ARGS)
 
 test: setup lint ## the suite, real cluster included
-	@$(BIN)/pytest -q -m "not long" $(ARGS)
+	@$(BIN)/pytest -q -m "not long" $(TOGETHER) $(ARGS)
 	@$(BIN)/python tests/behaviours.py
 
 test-long: setup ## what takes longer

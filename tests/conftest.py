@@ -14,7 +14,6 @@ RESULTS = Path(__file__).parent.parent / "behaviours.json"
 MOST_NUMBERS = 3
 
 _found: dict[str, list[dict[str, str]]] = defaultdict(list)
-_numbers: dict[str, tuple[str, ...]] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,19 +22,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         numbers = [str(number) for mark in item.iter_markers("behaviour") for number in mark.args]
         if len(numbers) > MOST_NUMBERS:
             raise pytest.UsageError(f"{item.nodeid} is marked with {len(numbers)} behaviours; at most {MOST_NUMBERS}")
-        _numbers[item.nodeid] = tuple(numbers)
+        item.user_properties.append(("behaviours", numbers))  # travels with the report, also between processes
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A test that fails in any phase has failed; one that was skipped has not shown anything."""
     if report.when == "call" or report.failed:
-        for number in _numbers.get(report.nodeid, ()):
+        for number in dict(report.user_properties).get("behaviours", ()):
             _found[number].append({"test": report.nodeid, "outcome": report.outcome})
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write what this run showed; a run that collects only leaves the file as it is."""
-    if session.config.option.collectonly or not _found:
+    if session.config.option.collectonly or not _found or hasattr(session.config, "workerinput"):
         return
     result: dict[str, Any] = {"release": _release(), "behaviours": _found}
     RESULTS.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
