@@ -136,11 +136,14 @@ class _Lot:
     keep_idle: int
 
     def fit(self, job: Job) -> Fit:
-        may_open = len(self.idle) - self.keep_idle
-        placed = fit(job, self.rooms.values(), self.ground.view.exclusive_partitions)
+        may_open, view = len(self.idle) - self.keep_idle, self.ground.view
+        rooms = view.in_time(job, self.rooms.values(), view.maintenance_at)
+        placed = fit(job, rooms, view.exclusive_partitions)
         if placed and len(placed.nodes & self.idle) > may_open:
-            lent_only = [room for name, room in self.rooms.items() if name not in self.idle]
-            placed = fit(job, lent_only, self.ground.view.exclusive_partitions)
+            lent_only = [room for room in rooms if room.node.name not in self.idle]
+            placed = fit(job, lent_only, view.exclusive_partitions)
+        if not placed and len(rooms) < len(self.rooms):
+            return Fit(placed.answer, why=f"{placed.why}; elsewhere it would run into maintenance")
         return placed
 
     def take(self, placed: Fit) -> None:
@@ -207,7 +210,7 @@ def _place(view: View, job: Job, lots: Mapping[str, _Lot], outside: dict[str, Ro
         lending.refused[job.id] = why
         return False
     if not job.reservation and view.cluster.at - (job.eligible or job.submitted) <= view.grace:
-        free = fit(job, outside.values(), view.exclusive_partitions)
+        free = fit(job, view.in_time(job, outside.values(), view.reserved_at), view.exclusive_partitions)
         if free:
             for node, share in free.shares.items():
                 outside[node] = outside[node].minus(share)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from slurm_reserve.fit import Room
 from slurm_reserve.memory import Evicted, Memory
-from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation, SlurmConfig
 from slurm_reserve.site import ReservationSpec, Site
 
 # An eviction that has not shown after so long is issued again: slurmctld may have forgotten it in a crash.
@@ -92,6 +92,30 @@ class View:
         """Nodes of every reservation that is active now."""
         active = (r.nodes for r in self.cluster.reservations.values() if r.is_active)
         return frozenset().union(*active)
+
+    @cached_property
+    def maintenance_at(self) -> Mapping[str, datetime]:
+        """When maintenance begins, or began, on each node that has some: OVERLAP reaches past all but that."""
+        return self._begins(r for r in self.cluster.reservations.values() if "MAINT" in r.flags)
+
+    @cached_property
+    def reserved_at(self) -> Mapping[str, datetime]:
+        """When the next reservation begins on each node: jobs outside reservations give way to it."""
+        return self._begins(r for r in self.cluster.reservations.values() if not r.is_active)
+
+    def _begins(self, reservations: Iterable[Reservation]) -> Mapping[str, datetime]:
+        found: dict[str, datetime] = {}
+        for each in reservations:
+            for node in each.nodes:
+                found[node] = min(each.start, found.get(node, each.start))
+        return found
+
+    def in_time(self, job: Job, rooms: Iterable[Room], begins: Mapping[str, datetime]) -> list[Room]:
+        """The rooms where the job would be over before what begins there: Slurm starts it on no other node."""
+        if not begins:
+            return list(rooms)
+        over = None if job.time_limit is None else self.cluster.at + job.time_limit
+        return [r for r in rooms if (at := begins.get(r.node.name)) is None or (over is not None and over <= at)]
 
     @cached_property
     def exclusive_partitions(self) -> frozenset[str]:
