@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from slurm_reserve import desired, lending
+from slurm_reserve import desired, guarantee, lending
 from slurm_reserve.site import Find, NodeRequest, ReservationSpec
 from slurm_reserve.view import View, backfill_interval
 
@@ -161,6 +161,18 @@ def _signal_hole(view: View) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "release", text, "update to 23.11.10, 24.05.3 or newer")
 
 
+def _uninvited(view: View) -> Iterator[Finding]:
+    for spec in view.site.reservations:
+        there = view.cluster.reservations.get(spec.name)
+        if there is None:
+            continue
+        for job in guarantee.uninvited(view, there):
+            text = f"job {job.id}: {guarantee.why_uninvited(job, there)}"
+            yield Finding(
+                Level.WARNING, spec.name, text, f"ask its user to submit without --signal=R:, or scancel {job.id}"
+            )
+
+
 def _owner_by_account(view: View) -> Iterator[Finding]:
     for spec in view.site.reservations:
         if spec.owner.accounts and not view.cluster.config.accounting:
@@ -207,6 +219,7 @@ CHECKS: tuple[Check, ...] = (
     _magnetic,
     _unguarded,
     _signal_hole,
+    _uninvited,
     _owner_by_account,
     _long_waits,
     _slow_backfill,

@@ -9,17 +9,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import struct
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.ledger import Ledger
+from slurm_reserve.words import printable
 
 SOCKET_NAME = "control.sock"
 _MOST_BYTES = 65_536
+_MOST_SECONDS = 1.0  # for a whole request
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _PEER = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
@@ -39,20 +44,40 @@ def apply(ledger: Ledger, order: dict[str, Any]) -> str:
             ledger.forget("eviction_times")  # the brake counts anew
             return "lending goes on"
         case {"do": "restore", "reservation": str(name)}:
-            ledger.forget("corrected", f"{name} ")
+            ledger.forget("corrected", f"{_name(name)} ")
             return f"{name} is made what is declared again"
         case {"do": "adopt", "reservation": str(name)}:
-            ledger.put("made", name, datetime.now(UTC))
+            ledger.put("made", _name(name), datetime.now(UTC))
             return f"{name} is taken over"
         case {"do": "lend", "reservation": str(name), "enabled": bool(enabled), "until": str() | None as until}:
-            ledger.put("orders", f"lend {name}", {"enabled": enabled, "until": until})
+            ledger.put("orders", f"lend {_name(name)}", {"enabled": enabled, "until": until and _time(until)})
             return f"lending of {name} is {'on' if enabled else 'off'}" + (f" until {until}" if until else "")
         case {"do": "reclaim", "reservation": str(name), "nodes": list(nodes), "until": str(until), "by": str(by)}:
-            ledger.put("orders", f"reclaim {name}", {"nodes": nodes, "until": until, "by": by})
+            these = [_name(node) for node in nodes]
+            ledger.put(
+                "orders", f"reclaim {_name(name)}", {"nodes": these, "until": _time(until), "by": printable(by, 64)}
+            )
             return f"{','.join(nodes) or 'all nodes'} of {name} come back and are not lent before {until}"
         case {"do": "wake"}:
             return "the daemon reads its configuration again and looks at once"
     raise OrderError(f"not an order: {str(order)[:200]}")
+
+
+def _name(text: object) -> str:
+    """A name as reservations and nodes have it: what is written to the ledger is read in every cycle."""
+    if not isinstance(text, str) or not _NAME.fullmatch(text):
+        raise OrderError(f"{printable(str(text), 80)!r} is no name of a reservation or a node")
+    return text
+
+
+def _time(text: str) -> str:
+    try:
+        aware = datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        raise OrderError(f"{printable(text, 80)!r} is no time with its zone; write 2030-05-06T12:00:00+00:00")
+    return text
 
 
 def forget_past(ledger: Ledger, now: datetime) -> None:
@@ -92,11 +117,10 @@ class ControlSocket:
         except OSError:
             return ""
         with connection:
-            connection.settimeout(1.0)
             try:
                 order = _request(connection)
                 reply = {"ok": True, "text": apply(ledger, order)}
-            except (ReserveError, OSError, ValueError) as error:
+            except (ReserveError, OSError, ValueError, RecursionError) as error:
                 order, reply = {}, {"ok": False, "text": str(error)}
             with contextlib.suppress(OSError):  # the asker may be gone; the order stands
                 connection.sendall(json.dumps(reply).encode() + b"\n")
@@ -112,8 +136,9 @@ def _request(connection: socket.socket) -> dict[str, Any]:
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     if uid not in (0, os.geteuid()):
         raise OrderError(f"user id {uid} may not give orders; use root or the daemon's own user")
-    received = b""
+    received, end = b"", time.monotonic() + _MOST_SECONDS
     while not received.endswith(b"\n"):
+        connection.settimeout(max(end - time.monotonic(), 0.001))  # for all of it: no cycle is kept waiting for long
         chunk = connection.recv(4096)
         received += chunk
         if not chunk or len(received) > _MOST_BYTES:

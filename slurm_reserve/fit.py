@@ -8,8 +8,9 @@ an owner is then served by the deadline (:mod:`slurm_reserve.reclaim`), a borrow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 
 from slurm_reserve.model import Job, Node, Shape
@@ -80,26 +81,40 @@ class Fit:
         return self.answer is Answer.YES
 
 
+Kind = tuple[int, tuple[str, ...], str]
+
+
+def kind(job: Job) -> Kind:
+    """The same for jobs that fit in the same rooms. What is asked for is parsed once for all that ask the same."""
+    return id(job.shape), job.partitions, job.het_job
+
+
+Admit = Callable[[Job, Iterable[Room]], Iterable[Room]]
+
+
 class Rooms:
     """Rooms that are handed out, and so only get smaller: what did not fit once will not fit later."""
 
-    def __init__(self, rooms: Iterable[Room]) -> None:
+    def __init__(self, rooms: Iterable[Room], admit: Admit | None = None) -> None:
+        """`admit` leaves out those that a job may not use; it may go by the job's time limit."""
+        self._admit = admit
         self._rooms = {room.node.name: room for room in rooms}
-        self._refused: dict[Kind, Fit] = {}
-        self._placed: dict[Kind, Fit] = {}  # until the next is taken
+        self._refused: dict[tuple[Kind, timedelta | None], Fit] = {}
+        self._placed: dict[tuple[Kind, timedelta | None], Fit] = {}  # until the next is taken
 
-    def __bool__(self) -> bool:
-        return bool(self._rooms)
+    def __len__(self) -> int:
+        return len(self._rooms)
 
     def __iter__(self) -> Iterator[Room]:
         return iter(self._rooms.values())
 
     def fit(self, job: Job, exclusive_partitions: frozenset[str]) -> Fit:
         """Place a job, as :func:`fit` does; jobs that are alike are thought about once."""
-        like = kind(job)
+        like = (kind(job), job.time_limit if self._admit else None)
         known = self._placed.get(like) or self._refused.get(like)
         if known is None:
-            known = fit(job, self._rooms.values(), exclusive_partitions)
+            rooms = self._rooms.values()
+            known = fit(job, self._admit(job, rooms) if self._admit else rooms, exclusive_partitions)
             (self._placed if known else self._refused)[like] = known
         return known
 
@@ -112,14 +127,6 @@ class Rooms:
             else:
                 del self._rooms[name]
         self._placed.clear()
-
-
-Kind = tuple[int, tuple[str, ...], str]
-
-
-def kind(job: Job) -> Kind:
-    """The same for jobs that fit in the same rooms. What is asked for is parsed once for all that ask the same."""
-    return id(job.shape), job.partitions, job.het_job
 
 
 def fit(job: Job, rooms: Iterable[Room], exclusive_partitions: frozenset[str] = frozenset()) -> Fit:

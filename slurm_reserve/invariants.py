@@ -62,7 +62,7 @@ def _fits_without_lending(view: View, plan: Plan, job: Job, nodes: frozenset[str
         for node in view.usable(nodes - taken)
         if all(view.is_borrower(holder) for holder in view.holders.get(node.name, ()))
     ]
-    return bool(fit(job, free, view.exclusive_partitions))
+    return bool(fit(job, view.in_time(job, free, view.maintenance_at), view.exclusive_partitions))
 
 
 def _only_borrowers(view: View, plan: Plan) -> Iterator[str]:

@@ -7,7 +7,7 @@ configuring jobs hold it too (B12).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -109,7 +109,7 @@ def lend(view: View, grounds: Mapping[str, Ground]) -> Lending:
     """Place waiting borrowers, in Slurm's order, first on nodes already lent, then on idle ones."""
     lending = Lending()
     lots = [lot for ground in grounds.values() if (lot := _lot(view, ground, lending)) is not None]
-    market = _Market(view, [lot for lot in lots if lot.rooms], lending, Rooms(view.free_outside))
+    market = _Market(view, [lot for lot in lots if lot.rooms], lending, view.free_outside())
     running = Counter(job.id.split("_")[0] for job in view.touched.values() if "_" in job.id and job.nodes)
     for job in view.waiting_borrowers:
         if why := _unlendable(view, job):
@@ -134,17 +134,19 @@ class _Lot:
 
     def __init__(self, ground: Ground, rooms: list[Room], idle: set[str]) -> None:
         self.ground = ground
-        self.rooms = Rooms(rooms)
+        self.rooms = self._to_hand_out(rooms)
         self._idle = idle
         self._lent = self._opened()
 
     def fit(self, job: Job) -> Fit:
         """Where it fits, so many nodes being kept idle for the owner."""
-        exclusive = self.ground.view.exclusive_partitions
-        placed = self.rooms.fit(job, exclusive)
+        view = self.ground.view
+        placed = self.rooms.fit(job, view.exclusive_partitions)
         may_open = len(self._idle) - self.ground.spec.lend.keep_idle_nodes
         if placed and len(placed.nodes & self._idle) > may_open:
-            return self._lent.fit(job, exclusive)
+            placed = self._lent.fit(job, view.exclusive_partitions)
+        if not placed and len(view.in_time(job, self.rooms, view.maintenance_at)) < len(self.rooms):
+            return Fit(placed.answer, why=f"{placed.why}; elsewhere it would run into maintenance")
         return placed
 
     def take(self, placed: Fit) -> None:
@@ -154,7 +156,11 @@ class _Lot:
         self._lent = self._opened()
 
     def _opened(self) -> Rooms:
-        return Rooms(room for room in self.rooms if room.node.name not in self._idle)
+        return self._to_hand_out(room for room in self.rooms if room.node.name not in self._idle)
+
+    def _to_hand_out(self, rooms: Iterable[Room]) -> Rooms:
+        view = self.ground.view
+        return view.to_hand_out(rooms, view.maintenance_at)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slurm_reserve import desired, lending, reclaim
+from slurm_reserve import desired, guarantee, lending, reclaim
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -75,7 +75,7 @@ def make(view: View) -> Plan:
     grounds = _grounds(view)
     reclaim.decide(view, grounds)
     lent = lending.lend(view, grounds)
-    reports = dict(wanted.reports)
+    reports = guarantee.reports(view, [ground.reservation for ground in grounds.values()]) | dict(wanted.reports)
     groups = []
     leaving: set[JobKey] = set()  # a job that holds nodes of two reservations is evicted once
     if view.site.mode is Mode.SHADOW:

@@ -118,8 +118,9 @@ class Ground:
         return found
 
     def fits(self, job: Job, rooms: Iterable[Room]) -> Fit:
-        """Place an owner's job on rooms of this reservation."""
-        return fit(job, rooms, self.view.exclusive_partitions)
+        """Place an owner's job on rooms of this reservation; not where it would run into maintenance."""
+        view = self.view
+        return fit(job, view.in_time(job, rooms, view.maintenance_at), view.exclusive_partitions)
 
     def take(self, placed: Fit) -> None:
         """Earmark what a job will use."""
@@ -142,7 +143,7 @@ def decide(view: View, grounds: Mapping[str, Ground]) -> None:
         if view.site.mode is Mode.SHADOW:  # what was lent before; who else runs there was never lent to
             lent = [job for job in ground.borrowers().values() if job.reservation == ground.spec.lend_name]
             ground.add_victims(lent, "shadow mode", "nothing is lent in shadow mode")
-    outside = Rooms(view.free_outside)
+    outside = view.free_outside()
     for job, options in _by_job(view, grounds):
         ground, decision = _best(view, job, options, outside)
         ground.decisions.append(decision)
@@ -231,7 +232,10 @@ def _is_late(view: View, ground: Ground, want: demand.Want) -> bool:
 
 def _not_now(view: View, ground: Ground, want: demand.Want) -> Decision:
     job, name = want.job, ground.spec.name
-    whole = ground.fits(job, [Room.whole(n) for n in view.cluster.nodes.values() if n.name in ground.reservation.nodes])
+    rooms = [Room.whole(n) for n in view.cluster.nodes.values() if n.name in ground.reservation.nodes]
+    whole = ground.fits(job, rooms)
+    if not whole and (held := _held_back(view, job, rooms)):
+        return Decision(job, name, Verdict.BLOCKED, f"would run into maintenance of {held}", names_it=want.names_it)
     if whole.answer is Answer.UNPROVEN:
         late = _overdue(view, ground, want, Verdict.UNPROVEN)
         return late or Decision(job, name, Verdict.UNPROVEN, whole.why, names_it=want.names_it)
@@ -239,6 +243,16 @@ def _not_now(view: View, ground: Ground, want: demand.Want) -> Decision:
         return Decision(job, name, Verdict.TOO_LARGE, whole.why, names_it=want.names_it)
     why = "every node that it could use is in use by the owner, or down"
     return Decision(job, name, Verdict.QUEUED, why, names_it=want.names_it)
+
+
+def _held_back(view: View, job: Job, rooms: list[Room]) -> str:
+    """The nodes that a job would need and that Slurm keeps from it for maintenance; "" when that is not what it lacks.
+
+    Evicting for it would be in vain.
+    """
+    left = view.in_time(job, rooms, view.maintenance_at)
+    is_it = not left or (len(left) < len(rooms) and fit(job, rooms, view.exclusive_partitions))
+    return _list({room.node.name for room in rooms if room not in left}) if is_it else ""
 
 
 def _can_start_outside(view: View, job: Job, outside: Rooms) -> bool:

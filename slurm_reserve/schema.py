@@ -74,7 +74,7 @@ def _nodes(value: Any) -> Any:
     if not parts or not all(isinstance(part, str) and part for part in parts):
         raise _said("names no nodes; write n[1-2], a list of such, or {node_count: 2, partition: main}")
     try:
-        return frozenset().union(*(hostlist.expand(part) for part in parts))
+        return hostlist.expand(",".join(parts))  # as one list: what it names is counted before it is made
     except ReserveError as error:
         raise _said(str(error)) from error
 
@@ -83,8 +83,8 @@ def _words(value: Any) -> frozenset[str]:
     """One word or a list of words, none of which a list in a command line would misread."""
     parts = value if isinstance(value, list | tuple | set | frozenset) else [value]
     for part in parts:
-        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]*", part):
-            raise _said(f"{part!r} is no name; write one such as alice, or a list: [alice, bob]")
+        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]{0,254}", part):
+            raise _said(f"{str(part)[:80]!r} is no name; write one such as alice, or a list: [alice, bob]")
     return frozenset(parts)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from slurm_reserve.fit import Room
+from slurm_reserve.fit import Room, Rooms
 from slurm_reserve.memory import Evicted, Memory
-from slurm_reserve.model import Cluster, Job, JobKey, Node, SlurmConfig
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation, SlurmConfig
 from slurm_reserve.site import ReservationSpec, Site
 
 # An eviction that has not shown after so long is issued again: slurmctld may have forgotten it in a crash.
@@ -132,8 +132,7 @@ class View:
         return {node: tuple(names) for node, names in found.items()}
 
     @cached_property
-    def free_outside(self) -> tuple[Room, ...]:
-        """What is left on nodes that nobody has reserved, as far as anything is."""
+    def _free_outside(self) -> tuple[Room, ...]:
         reserved = self.reserved_nodes
         free = (
             node
@@ -141,6 +140,38 @@ class View:
             if name not in reserved and node.alloc_cpus < node.cpus and node.is_usable and "PLANNED" not in node.states
         )
         return tuple(map(Room.left, free))
+
+    def free_outside(self) -> Rooms:
+        """What is left on nodes that nobody has reserved, as far as anything is; to be handed out."""
+        return self.to_hand_out(self._free_outside, self.reserved_at)
+
+    @cached_property
+    def maintenance_at(self) -> Mapping[str, datetime]:
+        """When maintenance begins, or began, on each node that has some: OVERLAP reaches past all but that."""
+        return self._begins(r for r in self.cluster.reservations.values() if "MAINT" in r.flags)
+
+    @cached_property
+    def reserved_at(self) -> Mapping[str, datetime]:
+        """When the next reservation begins on each node: jobs outside reservations give way to it."""
+        return self._begins(r for r in self.cluster.reservations.values() if not r.is_active)
+
+    def _begins(self, reservations: Iterable[Reservation]) -> Mapping[str, datetime]:
+        found: dict[str, datetime] = {}
+        for each in reservations:
+            for node in each.nodes:
+                found[node] = min(each.start, found.get(node, each.start))
+        return found
+
+    def to_hand_out(self, rooms: Iterable[Room], begins: Mapping[str, datetime]) -> Rooms:
+        """Rooms that know what begins there, and when."""
+        return Rooms(rooms, lambda job, left: self.in_time(job, left, begins)) if begins else Rooms(rooms)
+
+    def in_time(self, job: Job, rooms: Iterable[Room], begins: Mapping[str, datetime]) -> list[Room]:
+        """The rooms where the job would be over before what begins there: Slurm starts it on no other node."""
+        if not begins:
+            return list(rooms)
+        over = None if job.time_limit is None else self.cluster.at + job.time_limit
+        return [r for r in rooms if (at := begins.get(r.node.name)) is None or (over is not None and over <= at)]
 
     @cached_property
     def exclusive_partitions(self) -> frozenset[str]:

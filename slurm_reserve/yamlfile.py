@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import yaml
 from slurm_reserve.errors import ReserveError
 
 MOST_BYTES = 262_144  # more than a thousand reservations; YAML is read slowly, and the daemon waits for it
+MOST_DEEP = 32  # brackets within brackets; a site file has three
+MOST_DIGITS = 30  # of a number; Python takes its time to print one that is much longer, or refuses to
 MOST_SHOWN = 40  # problems; who has more than that made one mistake many times
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
 Where = tuple[str | int, ...]  # the keys that lead to a value
@@ -45,6 +49,16 @@ class ConfigError(ReserveError):
         self.problems = problems
 
 
+class _Loader(yaml.SafeLoader):
+    """Gives up on brackets within brackets early: the deeper they are, the slower PyYAML gets."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        """Count them."""
+        if self.flow_level >= MOST_DEEP:
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
+
+
 @dataclass(slots=True)
 class Document:
     """What a file says, and where."""
@@ -66,12 +80,11 @@ def read(path: Path) -> Document:
     document = Document(path)
     text = ""
     try:
-        with path.open("rb") as handle:
-            raw = handle.read(MOST_BYTES + 1)
+        raw = _bytes(document)
         if len(raw) > MOST_BYTES:
             raise ConfigError([document.problem((), f"is larger than {MOST_BYTES} bytes", "no site needs that much")])
         text = raw.decode("utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except OSError as error:
         raise ConfigError(
             [document.problem((), f"cannot be read: {error.strerror}", "check path and rights")]
@@ -88,6 +101,15 @@ def read(path: Path) -> Document:
     if document.problems:
         raise ConfigError(document.problems)
     return document
+
+
+def _bytes(document: Document) -> bytes:
+    """The start of a plain file: a pipe or a device would keep the daemon waiting, or never end."""
+    handle = os.open(document.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ConfigError([document.problem((), "is no plain file", "give the path of a YAML file")])
+        return file.read(MOST_BYTES + 1)
 
 
 def _syntax(document: Document, text: str, error: Exception) -> Problem:
@@ -146,6 +168,9 @@ class _Reader:
             return str(node.value)
         if node.tag == "tag:yaml.org,2002:int" and ":" in str(node.value):
             return str(node.value)  # YAML 1.1 would read 10:00 as 600
+        if len(str(node.value)) > MOST_DIGITS:
+            self._complain(where, "is no number that anything here can have", "write a smaller one")
+            return None
         try:
             return yaml.SafeLoader("").construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, LookupError):

@@ -107,6 +107,7 @@ def _data(result: Result, remark: str) -> dict[str, Any]:
         "slurmctld": asdict(view.memory.load),
         "brake": plan.brake,
         "reservations": reservations,
+        "reports": dict(plan.reports),
         "waiting_borrowers": dict(plan.not_lent) | {loan.job.id: "about to be lent to" for loan in plan.loans},
         "remark": remark,
     }
@@ -147,6 +148,7 @@ def _page(result: Result, remark: str) -> Group:
         ]
         if each["not_lent_because"]:
             parts.append(Text(f"{name}: nothing new is lent: {each['not_lent_because']}", style="yellow"))
+    parts += [Text(f"{subject}: {printable(text)}", style="yellow") for subject, text in data["reports"].items()]
     waiting = list(data["waiting_borrowers"].items())
     parts += [Text(f"waiting borrower {job}: {printable(why)}") for job, why in waiting[:10]]
     if len(waiting) > 10:

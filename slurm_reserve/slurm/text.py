@@ -79,6 +79,7 @@ def parse_partitions(text: str, default_preempt_mode: str = "OFF") -> dict[str, 
 
 def parse_config(text: str) -> SlurmConfig:
     """Read `scontrol show config`."""
+    _whole("Slurm's configuration", text)
     found: dict[str, str] = {}
     for line in text.split("\n"):
         key, equals, value = line.partition("= ")
@@ -97,7 +98,7 @@ def parse_config(text: str) -> SlurmConfig:
             accounting=found["AccountingStorageType"].endswith("slurmdbd"),
             requeue=number(found["JobRequeue"]) != 0,
             booted=time(found["BOOT_TIME"]),
-            slurm_user=found.get("SlurmUser", "").partition("(")[0],
+            slurm_user=found["SlurmUser"].partition("(")[0],  # printed after all of the above: they are not cut off
         )
 
 
@@ -115,6 +116,7 @@ def parse_spent(text: str, uid: int) -> float:
 
 def parse_qos_preempts(text: str) -> dict[str, frozenset[str]]:
     """Read `sacctmgr -nP show qos format=name,preempt`: QOS -> QOS that it may preempt."""
+    _whole("the list of QOS", text)
     found: dict[str, frozenset[str]] = {}
     for line in filter(None, text.split("\n")):
         name, bar, preempts = line.partition("|")
@@ -126,6 +128,8 @@ def parse_qos_preempts(text: str) -> dict[str, frozenset[str]]:
 
 def parse_groups(groups: str, passwd: str) -> dict[str, frozenset[str]]:
     """Read `getent group NAME...` and `getent passwd`; whose own group it is are members too, as Slurm sees it."""
+    _whole("the list of groups", groups)
+    _whole("the list of users", passwd)
     owners: dict[str, set[str]] = {}
     for line in passwd.split("\n"):
         fields = line.split(":")
@@ -139,6 +143,12 @@ def parse_groups(groups: str, passwd: str) -> dict[str, frozenset[str]]:
         name, _, gid, members = fields
         found[name] = names(members) | owners.get(gid, set())
     return found
+
+
+def _whole(what: str, text: str) -> None:
+    """Refuse an answer that is cut off within a line."""
+    if text and not text.endswith("\n"):
+        raise unreadable(what, text[-_SHOWN:], "incomplete")
 
 
 def _each(what: str, text: str, first: str, needed: str, read: Callable[[str], T]) -> Iterator[T]:

@@ -15,10 +15,10 @@ _NO_COUNT = frozenset({"4294967294", "4294967295"})  # NO_VAL and INFINITE
 _NEVER = frozenset({"N/A", "NONE", "None", "Unknown", "(null)", ""})
 # INVALID is what squeue prints for more than 365 days, which is as good as no limit.
 _ENDLESS = frozenset({"UNLIMITED", "INFINITE", "NOT_SET", "INVALID", "NONE", "Partition_Limit"})
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)([KMGTP]?)", re.ASCII)
 _MEGABYTES = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
 _THOUSANDS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
-_DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d\d)", re.ASCII)
+_DURATION = re.compile(r"(?:(\d{1,8})-)?(?:(\d{1,8}):)?(\d{1,8}):(\d\d)", re.ASCII)
 _MOST_TASKS = 4_000_001  # Slurm's own largest MaxArraySize
 _TASKS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 

@@ -1,0 +1,154 @@
+"""Others at work on reserved nodes: maintenance, overlays, drains, jobs that slip in, users who cancel."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.cluster.stage import Stage
+
+pytestmark = pytest.mark.cluster
+ALICE = {"users": ["alice"]}
+TWO = {"owner": ALICE, "nodes": "n[1-2]"}
+DEAF = "trap '' USR1; sleep 1000 & wait; wait"
+
+
+def overlay(stage: Stage, name: str, nodes: str, *words: str) -> None:
+    """An admin lays a reservation of somebody else's over nodes of ours."""
+    given = dict(word.split("=", 1) for word in words)
+    wanted = {"StartTime": "now", "Duration": "60", "Users": "root", **given, "Nodes": nodes}
+    stage.lab.run(
+        ["scontrol", "create", "reservation", f"ReservationName={name}", *(f"{k}={v}" for k, v in wanted.items())]
+    )
+
+
+def lent_nodes(stage: Stage) -> str:
+    return stage.reservations().get("physics.lend", {}).get("Nodes", "")
+
+
+def lent_two(stage: Stage, **policy: object) -> dict[str, str]:
+    """Two borrowers on the owner's two nodes, all other nodes in use; node -> borrower."""
+    stage.start(physics=TWO | policy)
+    stage.fill("n3", "n4")
+    borrowers = [stage.borrow("bob", "--exclusive", wrap=DEAF) for _ in range(2)]
+    return {stage.runs(borrower).nodes: borrower for borrower in borrowers}
+
+
+@pytest.mark.long
+def test_nothing_is_lent_into_maintenance_and_nobody_is_evicted_for_a_job_that_it_holds_back(stage: Stage) -> None:
+    stage.start(physics=TWO)
+    stage.fill("n3", "n4")
+    overlay(stage, "upkeep", "n1", "StartTime=now+1800", "Flags=MAINT,OVERLAP,IGNORE_JOBS")
+    stage.wait(lambda: "reservation upkeep lies over n1" in stage.log(), 10, "it is reported")
+    short = stage.borrow("bob", "--exclusive", "-t", "10", "-w", "n1")
+    stage.runs(short, "n1")  # it is over before
+    long = [stage.borrow("dave", "--exclusive", "-t", "60") for _ in range(2)]
+    stage.wait(lambda: any(stage.jobs()[job].nodes == "n2" for job in long), 15, "n2 is lent")
+    stage.cancel(short)
+    held = stage.submit("alice", "--exclusive", "-w", "n1", "-t", "60")
+    stage.never(lambda: lent_nodes(stage) not in ("n2", "n[1-2]") or stage.jobs()[held].state != "PENDING", 5)
+    assert lent_nodes(stage) == "n2"
+    assert f"job {held} of alice cannot start: would run into maintenance of n1" in stage.cli("plan").stdout
+    either = stage.submit("alice", "--exclusive", "-t", "60", "-w", "n[1-2]")  # not without n1: nobody goes for it
+    stage.never(lambda: not any(stage.jobs()[job].state == "RUNNING" for job in long), 4)
+    stage.cancel(either)
+    stage.runs(stage.submit("alice", "--exclusive", "-t", "10"), "n1")  # over before: nobody goes for that either
+    assert any(stage.jobs()[job].state == "RUNNING" for job in long)
+
+
+@pytest.mark.long
+def test_borrowers_leave_before_maintenance_begins(stage: Stage) -> None:
+    on = lent_two(stage, reclaim={"notice": "3s", "signal": "USR1"})
+    begins = time.time() + 46  # 3 s of notice, 5 s of KillWait, epilog, poll and half a minute before
+    overlay(stage, "upkeep", "n1", "StartTime=now+46", "Flags=MAINT,OVERLAP,IGNORE_JOBS")
+    stage.waits(on["n1"], 25)
+    assert time.time() < begins - 10
+    assert "maintenance upkeep begins" in stage.log() or "for maintenance" in stage.log()
+    assert "with USR1" in stage.log()
+    stage.wait(lambda: lent_nodes(stage) == "n2", 10, "n1 is no longer lent")
+    stage.never(lambda: stage.jobs()[on["n1"]].state == "RUNNING", 4)
+    assert stage.jobs()[on["n2"]].state == "RUNNING"
+
+
+@pytest.mark.long
+def test_an_overlay_that_comes_and_goes_leaves_borrowers_alone(stage: Stage) -> None:
+    on = lent_two(stage)
+    overlay(stage, "theirs", "n1", "Flags=IGNORE_JOBS")  # without it Slurm refuses one over nodes in use
+    stage.wait(lambda: "reservation theirs lies over n1" in stage.log(), 10, "it is reported")
+    stage.cancel(on["n2"])
+    again = stage.borrow("dave", "--exclusive")
+    stage.runs(again, "n2")  # L is changed while theirs lies over it
+    assert stage.jobs()[on["n1"]].state == "RUNNING"
+    stage.cancel(on["n1"])
+    waiting = stage.borrow("dave", "--exclusive")
+    stage.never(lambda: stage.jobs()[waiting].state == "RUNNING", 4)  # n1 is not lent anew under it
+    stage.lab.run(["scontrol", "delete", "reservation=theirs"])
+    stage.runs(waiting, "n1")
+    theirs = stage.log().count("reservation theirs lies over n1")
+    assert theirs == 1
+    stage.runs(stage.submit("alice", "--exclusive"))
+
+
+def test_a_drained_lent_node_is_not_lent_anew_and_the_broken_guarantee_is_told(stage: Stage) -> None:
+    on = lent_two(stage)
+    stage.lab.run(["scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=disk"])
+    stage.wait(lambda: "guarantee broken: n1" in stage.log(), 10, "it is reported")
+    assert "guarantee broken" in " ".join(stage.cli("status").stdout.split())
+    assert stage.jobs()[on["n1"]].state == "RUNNING"
+    owners = stage.submit("alice", "--exclusive")
+    stage.runs(owners, "n2")  # and nobody goes from n1, which would not serve her
+    assert stage.jobs()[on["n1"]].state == "RUNNING"
+    stage.cancel(on["n1"])
+    stage.cancel(on["n2"])
+    waiting = stage.borrow("bob", "--exclusive")
+    stage.never(lambda: stage.jobs()[waiting].state == "RUNNING", 4)
+    stage.lab.run(["scontrol", "update", "NodeName=n1", "State=RESUME"])
+    stage.runs(waiting, "n1")
+
+
+def test_a_job_that_slips_in_by_its_signal_option_is_reported_and_left_alone(stage: Stage) -> None:
+    stage.start(physics=TWO)
+    stage.fill("n3", "n4")
+    stage.runs(stage.borrow("bob", "--exclusive", "-w", "n2"), "n2")
+    stranger = stage.submit("carol", "--exclusive", "-w", "n1", "--signal=R:TERM@0")
+    stage.runs(stranger, "n1")
+    said = f"job {stranger}: an ordinary job of carol runs on n1 of physics without being in a reservation"
+    stage.wait(lambda: said in stage.log(), 10, "it is reported")
+    assert said in " ".join(stage.cli("status").stdout.split())
+    assert f"job {stranger}: an ordinary job of carol" in " ".join(stage.cli("check", check=False).stdout.split())
+    owners = stage.submit("alice", "--exclusive")
+    stage.runs(owners, "n2")  # the borrower goes, the stranger stays
+    waits = stage.submit("alice", "--exclusive")
+    stage.never(lambda: stage.jobs()[stranger].state != "RUNNING", 5)
+    assert stage.log().count(said) == 1
+    stage.cancel(stranger)
+    stage.runs(waits, "n1")
+
+
+@pytest.mark.parametrize("who", [pytest.param("owner", marks=pytest.mark.long), "borrower"])
+def test_a_cancel_in_the_middle_of_a_notice_leaves_nothing_behind(stage: Stage, who: str) -> None:
+    stage.start(physics={"owner": ALICE, "nodes": "n1", "reclaim": {"notice": "8s", "signal": "USR1"}})
+    stage.fill("n2", "n3", "n4")
+    borrower = stage.borrow("bob", "--exclusive", wrap=DEAF)
+    stage.runs(borrower, "n1")
+    owners = stage.submit("alice", "--exclusive")
+    stage.wait(lambda: f"signal job {borrower}" in stage.log(), 10, "bob is told")
+    if who == "owner":
+        stage.cancel(owners)
+        stage.never(lambda: stage.jobs()[borrower].state != "RUNNING", 10)  # past the deadline
+        assert stage.field(borrower, "Restarts") == "0"
+        assert lent_nodes(stage) == "n1"
+        again = stage.submit("alice", "--exclusive")  # who comes later gives notice anew
+        stage.wait(lambda: stage.log().count(f"signal job {borrower}") == 2, 10, "bob is told anew")
+        stage.cancel(again)
+        stage.cancel(borrower)
+    else:
+        begun = time.monotonic()
+        stage.cancel(borrower)
+        stage.runs(owners, "n1", 6)  # at once, not at the deadline
+        assert time.monotonic() - begun < 7
+        assert stage.field(owners, "Reservation") == "physics"
+        stage.cancel(owners)
+    stage.wait(lambda: list(stage.reservations()) == ["physics"], 15, "nothing is left but the reservation")
+    assert not [job for job in stage.jobs().values() if job.state == "PENDING"]

@@ -1,0 +1,173 @@
+"""The control socket: whatever is sent to it, the daemon answers, changes nothing by mistake, and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from slurm_reserve import control
+from slurm_reserve.control import ControlSocket, OrderError
+from slurm_reserve.ledger import Ledger
+
+UNTIL = "2030-05-06T12:00:00+00:00"
+
+
+@dataclass
+class Door:
+    """A daemon's socket with a ledger behind it."""
+
+    folder: Path
+    ledger: Ledger = field(init=False)
+    socket: ControlSocket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.folder / "ledger.db")
+        self.socket = ControlSocket(self.folder / control.SOCKET_NAME)
+
+    def call(self, *pieces: bytes, every: float = 0.0, hang_up: bool = False) -> dict[str, object]:
+        """Send these pieces from beside; gives the answer, {} when there was none."""
+        answers: list[bytes] = []
+
+        def send() -> None:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.settimeout(5)
+                client.connect(str(self.folder / control.SOCKET_NAME))
+                try:
+                    for piece in pieces:
+                        client.sendall(piece)
+                        time.sleep(every)
+                    if hang_up:
+                        return
+                    answers.append(client.recv(65536))
+                except OSError:
+                    return
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        end = time.monotonic() + 2
+        while not self.socket.answer(self.ledger) and sender.is_alive() and time.monotonic() < end:
+            time.sleep(0.001)
+        sender.join(10)
+        return json.loads(answers[0]) if answers and answers[0] else {}
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    made = Door(tmp_path)
+    yield made
+    made.socket.close()
+    made.ledger.close()
+
+
+def order(**what: object) -> bytes:
+    return json.dumps(what).encode() + b"\n"
+
+
+HOSTILE = [
+    b"\n",
+    b"garbage\n",
+    b"\x00\xff\xfe\n",
+    b"[]\n",
+    b"null\n",
+    b"NaN\n",
+    b"{}\n",
+    b'{"do": "pause"',  # and nothing more
+    b"[" * 60_000 + b"\n",
+    b'{"do": ' + b"[" * 20_000 + b"]" * 20_000 + b"}\n",
+    b"x" * 1_048_576,
+    order(do="pause", now="x")[:-1] + b" trailing\n",
+    order(do=["pause"]),
+    order(do="lend", reservation="physics", enabled=True, until="soon"),
+    order(do="lend", reservation="physics", enabled=True, until="2030-05-06T12:00:00"),  # in which zone?
+    order(do="lend", reservation="physics", enabled="yes", until=None),
+    order(do="lend", reservation="a b", enabled=True, until=None),
+    b'{"do": "lend", "reservation": "\\ud800", "enabled": true, "until": null}\n',
+    order(do="adopt", reservation=""),
+    order(do="adopt", reservation="x" * 60_000),
+    order(do="restore", reservation="a\nb"),
+    order(do="reclaim", reservation="physics", nodes=[{}], until=UNTIL, by="me"),
+    order(do="reclaim", reservation="physics", nodes=["n1", 7], until=UNTIL, by="me"),
+    order(do="reclaim", reservation="physics", nodes=["n1"], until="never", by="me"),
+    order(do="reclaim", reservation="physics", nodes="n1", until=UNTIL, by="me"),
+]
+
+
+@pytest.mark.parametrize("sent", HOSTILE, ids=lambda sent: repr(sent[:40]))
+def test_what_is_no_order_changes_nothing_and_the_next_one_is_taken(door: Door, sent: bytes) -> None:
+    before, begun = door.ledger.memory(), time.monotonic()
+    answer = door.call(sent)
+    assert time.monotonic() - begun < 3
+    assert not answer.get("ok")
+    assert len(str(answer.get("text", ""))) < 400
+    assert door.ledger.memory() == before
+    assert door.call(order(do="pause")) == {"ok": True, "text": "lending is paused; reclaim goes on"}
+    assert door.ledger.memory().orders.paused
+
+
+def test_who_sends_slowly_keeps_the_daemon_no_longer_than_a_request_may_take(door: Door) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(door.folder / control.SOCKET_NAME))
+        halt = threading.Event()
+
+        def drip() -> None:
+            while not halt.wait(0.2):
+                try:
+                    client.sendall(b" ")
+                except OSError:
+                    return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        begun = time.monotonic()
+        assert door.socket.answer(door.ledger) == ""
+        taken = time.monotonic() - begun
+        halt.set()
+        dripping.join()
+    assert taken < 2
+
+
+def test_who_hangs_up_has_given_the_order_all_the_same(door: Door) -> None:
+    door.call(order(do="pause"), hang_up=True)
+    assert door.ledger.memory().orders.paused
+
+
+def test_many_who_hang_up_at_once_leave_the_socket_usable(door: Door) -> None:
+    clients = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(8)]
+    for client in clients:
+        client.connect(str(door.folder / control.SOCKET_NAME))
+        client.close()
+    for _ in clients:
+        assert door.socket.answer(door.ledger) == ""
+    assert door.call(order(do="pause"))["ok"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(UNTIL) | st.just("n1"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+KEYS = st.fixed_dictionaries(
+    {"do": st.sampled_from(["pause", "resume", "restore", "adopt", "lend", "reclaim", "wake"])},
+    optional=dict.fromkeys(("reservation", "enabled", "until", "nodes", "by"), VALUES),
+)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(KEYS)
+def test_whatever_is_ordered_can_be_read_again(door: Door, what: dict[str, object]) -> None:
+    with contextlib.suppress(OrderError):
+        control.apply(door.ledger, what)
+    door.ledger.memory()
+    door.ledger.read_orders()
+    orders = door.ledger.memory().orders
+    assert all(each.until.tzinfo for each in orders.reclaim.values())
+    assert all(each.until is None or each.until.tzinfo for each in orders.lend.values())
