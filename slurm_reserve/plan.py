@@ -43,6 +43,7 @@ from slurm_reserve.view import View
 RETRY_BORROWER = timedelta(minutes=1)
 RETRY_OWNER = timedelta(minutes=5)
 BACK_TO_QUEUE_WITHIN = timedelta(days=1)  # for how long a requeued victim is looked for, to end its wait
+WHILE_TOLD = timedelta(seconds=1)  # how soon it is looked again while a notice runs
 CREDENTIAL_SECOND = timedelta(seconds=2)  # the whole second after that of the requeue has begun for sure
 
 
@@ -333,6 +334,7 @@ def _wake_at(view: View, groups: list[Group], grounds: Mapping[str, Ground]) -> 
         view.memory.notices[key].deadline for g in grounds.values() for key in g.victims if key in view.memory.notices
     ]
     due += [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
+    due += [now + WHILE_TOLD] if due else []  # one that was told may end sooner
     due += [at for _, at in _awaited_returns(view)]
     soon = any(isinstance(a, EvictJob | CreateReservation) for group in groups for a in group.actions)
     restless = any(d.verdict is Verdict.ARRIVING for g in grounds.values() for d in g.decisions)
