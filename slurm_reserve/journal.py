@@ -1,4 +1,4 @@
-"""What was decided and what came of it, in order, for people to read later. Append-only, SQLite on disk.
+"""What was decided and what came of it, in order, for people to read later. Append-only, but for its age; SQLite.
 
 Nothing is ever decided by reading it. When it cannot be written, the log is the record, and the caller is told.
 """
@@ -55,6 +55,15 @@ class Journal:
                 self._db.execute("ROLLBACK")
             return False
         return True
+
+    def forget(self, before: datetime, most: int = 1000) -> int:
+        """Remove the oldest entries from before a time, so many at once; gives how many. Nothing when it cannot."""
+        rows = "SELECT id FROM entries WHERE id <= (SELECT min(id) + ? FROM entries) AND at < ?"
+        try:
+            done = self._db.execute(f"DELETE FROM entries WHERE id IN ({rows})", (most - 1, before.isoformat()))  # noqa: S608 - no value in it
+        except sqlite3.Error:
+            return 0
+        return done.rowcount
 
     def entries(self, after: int = 0) -> Iterator[tuple[int, Entry]]:
         """Entries with a number above `after`, oldest first, each with its number."""

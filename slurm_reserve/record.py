@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from slurm_reserve import words
@@ -94,6 +94,10 @@ class Recorder:
             if self._said.get(subject) != text:
                 self._log(f"{subject}: {text}")
         self._said = dict(now)
+
+    def forget(self, before: datetime) -> None:
+        """Let go of what is older than the site wants to keep."""
+        self._journal.forget(before)
 
     def _remember(self, view: View, plan: Plan) -> None:
         ledger = self._ledger

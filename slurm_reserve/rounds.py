@@ -122,6 +122,7 @@ class Rounds:
         self.seen = scope.base(self.site, result.view.cluster)
         self._decided = frozenset(decision.job.key for decision in result.plan.decisions)
         self._measure()
+        self.recorder.forget(self.clock() - self.site.daemon.keep_journal)
         return self._until(result.plan.wake_at)
 
     def _look_at(self, users: frozenset[str]) -> None:

@@ -210,6 +210,7 @@ class DaemonModel(Strict):
     poll: Interval | None = None
     state_dir: WholePath | None = None
     run_dir: WholePath | None = None
+    keep_journal: Interval | None = None
     epilog_time: Duration | None = None
     scheduling_pass: Interval | None = None
     fail_safe: bool | None = None

@@ -123,6 +123,7 @@ class DaemonSettings:
     poll: timedelta = timedelta(seconds=5)
     state_dir: Path = Path("/var/lib/slurm-reserve")
     run_dir: Path = Path("/run/slurm-reserve")
+    keep_journal: timedelta = timedelta(days=90)  # what is older is forgotten
     epilog_time: timedelta = timedelta(seconds=2)  # how long the site's epilog takes; part of the bound
     scheduling_pass: timedelta = timedelta(seconds=5)  # longest time between two scheduling passes
     fail_safe: bool = False  # the service gives loans back when the daemon dies, and restarts one that hangs

@@ -115,7 +115,7 @@ def is_sound(found: object) -> bool:
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_damaged_answers_are_read_soundly_or_refused(damage: Callable[[str, random.Random], str]) -> None:
-    dice = random.Random(damage.__name__)  # noqa: S311 -- the same each time, on purpose
+    dice = random.Random(damage.__name__)
     said: list[str] = []
     for kind, text in ANSWERS:
         for _ in range(TIMES if text else 0):
@@ -182,7 +182,7 @@ PRINTED = [
 
 @pytest.mark.parametrize("read", VALUES, ids=lambda read: read.__name__)
 def test_damaged_values_are_read_or_refused(read: Callable[[str], Any]) -> None:
-    dice = random.Random(read.__name__)  # noqa: S311
+    dice = random.Random(read.__name__)
     for _ in range(1500):
         text = dice.choice(DAMAGE)(dice.choice(PRINTED) + " ", dice)[:-1]
         try:
@@ -192,7 +192,7 @@ def test_damaged_values_are_read_or_refused(read: Callable[[str], Any]) -> None:
 
 
 def test_damaged_shapes_are_read_or_refused() -> None:
-    dice = random.Random(1)  # noqa: S311
+    dice = random.Random(1)
     records = recorded("jobs.requests").split(f"\x1f{END}\n")[1:-1]
     for _ in range(4000):
         fields = dict(zip(FIELDS, dice.choice(records).partition("\x1d")[0].split("\x1f"), strict=True))
