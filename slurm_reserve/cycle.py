@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from slurm_reserve import invariants, plan, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
+from slurm_reserve.garbage import collected_later
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Memory
 from slurm_reserve.model import Cluster, JobKey
@@ -55,9 +56,11 @@ def _as_it_is(view: View) -> View:
 
 def decide(site: Site, cluster: Cluster, memory: Memory, see: Callable[[View], View] = _as_it_is) -> Result:
     """Plan, and refuse a plan that breaks an invariant (UnsoundPlanError). `see` is how the cluster is looked at."""
-    view = see(View(site, cluster, memory))
-    made = plan.make(view)
-    if broken := invariants.violations(view, made):
+    with collected_later():
+        view = see(View(site, cluster, memory))
+        made = plan.make(view)
+        broken = invariants.violations(view, made)
+    if broken:
         raise UnsoundPlanError("nothing was done, for the plan breaks an invariant: " + "; ".join(broken))
     return Result(view, made)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from slurm_reserve import hostlist
 from slurm_reserve.actions import CreateReservation, UpdateReservation
+from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Cluster, Job, JobKey, Node, Partition, Reservation, SlurmConfig
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm import arguments, jobs, text
@@ -161,7 +160,7 @@ class CliSlurm:
             self._array_option = "-r"
             printed = self._commands.read(*argv, self._array_option)
         self._knows_excluded = jobs.is_excluded_known(printed, end)
-        with _without_collecting():
+        with collected_later():
             return jobs.parse_jobs(printed, end, self._terms)
 
     def _with_excluded(self, found: tuple[Job, ...]) -> tuple[Job, ...]:
@@ -253,18 +252,6 @@ class CliSlurm:
     def cancel_job(self, job: JobKey) -> None:
         """End a job for good; nothing happens when it is over."""
         self._commands.change("scancel", arguments.job(job.id))
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Keep Python from looking for garbage again and again while many small objects are made: a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _terms(config: SlurmConfig, nodes: Iterable[Node]) -> Terms:
