@@ -209,7 +209,7 @@ def _place(view: View, job: Job, lots: Mapping[str, _Lot], outside: dict[str, Ro
     if why := _unlendable(view, job):
         lending.refused[job.id] = why
         return False
-    if not job.reservation and view.cluster.at - (job.eligible or job.submitted) <= view.grace:
+    if not job.reservation and view.is_fresh(job):
         free = fit(job, view.in_time(job, outside.values(), view.reserved_at), view.exclusive_partitions)
         if free:
             for node, share in free.shares.items():

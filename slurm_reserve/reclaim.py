@@ -265,7 +265,7 @@ def _free_outside(view: View) -> dict[str, Room]:
 
 def _can_start_outside(view: View, job: Job, outside: dict[str, Room]) -> bool:
     """Whether free unreserved nodes take it; believed for two passes, then Slurm has shown otherwise."""
-    if view.cluster.at - (job.eligible or job.submitted) > view.grace:
+    if not view.is_fresh(job):
         return False
     placed = fit(job, view.in_time(job, outside.values(), view.reserved_at), view.exclusive_partitions)
     for node, share in placed.shares.items():

@@ -136,6 +136,10 @@ class View:
         """
         return self.grace + 2 * backfill_interval(self.cluster.config)
 
+    def is_fresh(self, job: Job) -> bool:
+        """Whether Slurm has not had two passes yet to start it; never so for long, should the clock be put back."""
+        return abs(self.cluster.at - (job.eligible or job.submitted)) <= self.grace
+
     def is_borrower(self, job: Job) -> bool:
         """Asked to be run on terms that let it be evicted: all its partitions, or its QOS, are lendable."""
         lending = self.site.lending
@@ -159,7 +163,7 @@ class View:
     def is_going(self, job: Job) -> bool:
         """Over, or evicted by us a moment ago: its room is as good as free, and it is nobody's victim."""
         evicted = self.memory.evicted.get(job.key)
-        issued = evicted is not None and self.cluster.at - evicted.at < EVICTION_SHOWS_WITHIN
+        issued = evicted is not None and abs(self.cluster.at - evicted.at) < EVICTION_SHOWS_WITHIN
         return job.is_completing or issued
 
     def usable(self, names: Iterable[str]) -> list[Node]:
