@@ -72,11 +72,12 @@ def _of_nodes(view: View, reservation: Reservation) -> dict[str, str]:
 def _of_overlays(view: View, reservation: Reservation) -> dict[str, str]:
     """Reservations of others over ours: maintenance wins, any other only keeps its nodes from being lent."""
     found = {}
-    own = {reservation.name, *view.lend_names}
-    for name, other in sorted(view.cluster.reservations.items()):
-        shared = other.nodes & reservation.nodes
-        if name in own or not shared or other.end <= reservation.start or other.start >= reservation.end:
+    there = {other.name: other for node in reservation.nodes for other in view.reservations_on.get(node, ())}
+    for name, other in sorted(there.items()):
+        is_own = name == reservation.name or name in view.lend_names
+        if is_own or other.end <= reservation.start or other.start >= reservation.end:
             continue
+        shared = other.nodes & reservation.nodes
         when = f"from {other.start:%Y-%m-%d %H:%M} to {other.end:%Y-%m-%d %H:%M} {other.end:%Z}"
         what = f"reservation {printable(name)} lies over {listed(shared)} {when}"
         if "MAINT" in other.flags:

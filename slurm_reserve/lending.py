@@ -189,10 +189,8 @@ def _withheld(view: View, ground: Ground, node: Node) -> str:
 
 def _foreign(view: View, ground: Ground, node: Node) -> str:
     own = {ground.spec.name, ground.spec.lend_name}
-    for name, other in view.cluster.reservations.items():
-        if name not in own and other.is_active and node.name in other.nodes:
-            return name
-    return ""
+    there = view.reservations_on.get(node.name, ())
+    return next((other.name for other in there if other.name not in own and other.is_active), "")
 
 
 def _tasks(job: Job, running: Mapping[str, int]) -> list[Job]:

@@ -94,6 +94,15 @@ class View:
         return frozenset().union(*active)
 
     @cached_property
+    def reservations_on(self) -> Mapping[str, tuple[Reservation, ...]]:
+        """The reservations that each node is in, now or later."""
+        found: dict[str, list[Reservation]] = defaultdict(list)
+        for each in self.cluster.reservations.values():
+            for node in each.nodes:
+                found[node].append(each)
+        return {node: tuple(each) for node, each in found.items()}
+
+    @cached_property
     def maintenance_at(self) -> Mapping[str, datetime]:
         """When maintenance begins, or began, on each node that has some: OVERLAP reaches past all but that."""
         return self._begins(r for r in self.cluster.reservations.values() if "MAINT" in r.flags)
