@@ -6,16 +6,19 @@ All of it is reported and none of it changed: the jobs and reservations are othe
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from slurm_reserve.model import Job, Reservation
 from slurm_reserve.view import View
 from slurm_reserve.words import nodes as listed
 from slurm_reserve.words import printable
 
+CLOCKS_DIFFER = timedelta(seconds=30)
+
 
 def reports(view: View, ours: Iterable[Reservation]) -> dict[str, str]:
     """What an admin should know about our reservations; the keys are what each is about."""
-    found: dict[str, str] = {}
+    found = _of_clocks(view)
     for reservation in ours:
         found |= _of_nodes(view, reservation) | _of_overlays(view, reservation)
         found |= {f"job {job.id}": why_uninvited(job, reservation) for job in uninvited(view, reservation)}
@@ -51,6 +54,14 @@ def why_uninvited(job: Job, reservation: Reservation) -> str:
         f"an ordinary job of {printable(job.user)} runs on {where} of {reservation.name} without being in a "
         f"reservation; it is left alone, and {reservation.name}'s owner waits for its end"
     )
+
+
+def _of_clocks(view: View) -> dict[str, str]:
+    """Begin times, ends and windows are taken by this host's clock, jobs' times are slurmctld's."""
+    latest = max((job.submitted for job in view.cluster.jobs), default=view.cluster.at)
+    if latest - view.cluster.at < CLOCKS_DIFFER:
+        return {}
+    return {"clock": "slurmctld's clock is ahead of this host's by more than half a minute: set both by NTP"}
 
 
 def _of_nodes(view: View, reservation: Reservation) -> dict[str, str]:

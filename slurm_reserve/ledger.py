@@ -114,6 +114,13 @@ class Ledger:
         for kind in _BY_OUR_CLOCK:
             self.replace(kind, {key: _moved(json.loads(value), by) for key, value in self._facts[kind].items()})
 
+    def latest(self) -> datetime | None:
+        """The latest time at which anything was noted by our own clock; None when nothing is."""
+        memory = self.memory()
+        times = [*memory.waiting_since.values(), *memory.idle_since.values()]
+        times += [each.at for each in memory.attached.values()] + [each.at for each in memory.notices.values()]
+        return max(times + [each.at for each in memory.evicted.values()], default=None)
+
     def memory(self) -> Memory:
         """Everything remembered, as the planner takes it."""
         return _memory(self._facts, self.is_writable)

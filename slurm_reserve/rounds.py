@@ -101,10 +101,12 @@ class Rounds:
         read, steady = self.clock(), time.monotonic()
         if self._read is not None:
             jumped = read - self._read[0] - timedelta(seconds=steady - self._read[1])
-            if abs(jumped) > CLOCK_STEPS:
-                seconds = round(jumped.total_seconds())
-                self.log.info(f"the clock was put {'ahead' if seconds > 0 else 'back'} by {abs(seconds)} s")
-                self.ledger.move_times(jumped)
+        else:  # what was noted by a daemon before this one cannot be yet to come
+            jumped = min(read - (self.ledger.latest() or read), timedelta(0))
+        if abs(jumped) > CLOCK_STEPS:
+            seconds = round(jumped.total_seconds())
+            self.log.info(f"the clock was put {'ahead' if seconds > 0 else 'back'} by {abs(seconds)} s")
+            self.ledger.move_times(jumped)
         self._read = read, steady
 
     def rung(self, woken: Wake) -> None:

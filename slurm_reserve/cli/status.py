@@ -146,7 +146,9 @@ def _page(result: Result, remark: str) -> Group:
     reports = [f"{subject}: {printable(text)}" for subject, text in data["reports"].items()]
     parts += [Text(text, style="yellow") for text in reports[:20]]
     if len(reports) > 20:
-        parts.append(Text(f"and {len(reports) - 20} more reports; `slurm-reserve --json plan` has them", style="yellow"))
+        parts.append(
+            Text(f"and {len(reports) - 20} more reports; `slurm-reserve --json plan` has them", style="yellow")
+        )
     waiting = list(data["waiting_borrowers"].items())
     parts += [Text(f"waiting borrower {job}: {printable(why)}") for job, why in waiting[:10]]
     if len(waiting) > 10:

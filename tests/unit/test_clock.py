@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Evicted, Memory
 from slurm_reserve.plan import Plan
 from slurm_reserve.reclaim import Verdict
+from slurm_reserve.rounds import Rounds
 from slurm_reserve.view import View
 
 from tests.builders import NOW, cluster, job, nodes, reservation, site, view
@@ -54,6 +57,7 @@ def test_what_was_noted_by_our_clock_moves_with_it_and_nothing_else(tmp_path: Pa
     assert ledger.memory() == moved
     ledger.move_times(HOUR)
     assert ledger.memory() == before
+    assert ledger.latest() == NOW  # not the deadline, nor what was ordered
     ledger.close()
 
 
@@ -64,6 +68,12 @@ def test_an_owners_job_of_an_hour_ahead_is_wanted_now() -> None:
     assert [d.verdict for d in made.decisions] == [Verdict.EVICT]  # free nodes elsewhere have had their two passes
     begin = ahead.but(eligible=NOW + 2 * HOUR)
     assert [d.verdict for d in make(view(site(), cluster(FOUR, R, L, *LENT, begin))).decisions] == [Verdict.BLOCKED]
+
+
+def test_a_clock_that_is_behind_slurmctlds_is_told_of() -> None:
+    ahead = OWNERS.but(submitted=NOW + timedelta(seconds=40), eligible=NOW + timedelta(seconds=40))
+    assert "set both by NTP" in make(view(site(), cluster(FOUR, R, ahead))).reports["clock"]
+    assert "clock" not in make(view(site(), cluster(FOUR, R, OWNERS.but(submitted=NOW + timedelta(seconds=2))))).reports
 
 
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
@@ -95,3 +105,32 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LockError, match="give the daemon's user the folder"), only_one(tmp_path / "file"):
         raise AssertionError
+
+
+class Still:
+    """A Slurm that is never asked, and a log."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.said: list[str] = []
+
+    def info(self, event: str, **values: object) -> None:
+        self.said.append(event)
+
+    error = info
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"), [(-HOUR, ["the clock was put back by 3600 s"]), (HOUR, []), (timedelta(0), [])]
+)
+def test_a_clock_that_was_put_back_while_no_daemon_ran_is_noticed(
+    tmp_path: Path, ago: timedelta, said: list[str]
+) -> None:
+    ledger, still = Ledger(tmp_path / "ledger.db"), Still()
+    ledger.put("waiting_since", OWNERS.job.key, NOW - ago)
+    rounds = Rounds(site(), still, ledger, still, lambda: NOW, still)  # type: ignore[arg-type]  # neither is used
+    with contextlib.suppress(AttributeError):  # the cycle, which comes after
+        rounds.step()
+    assert [each for each in still.said if "clock" in each] == said
+    assert ledger.memory().waiting_since[OWNERS.job.key] == NOW - max(ago, timedelta(0))
+    ledger.close()
