@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,19 +30,40 @@ class AlreadyRunningError(ReserveError):
     """Another daemon holds the lock."""
 
 
+class LockError(ReserveError):
+    """The lock cannot be made."""
+
+
 @contextmanager
-def only_one(run_dir: Path) -> Iterator[None]:
-    """Hold the daemon's lock; the system drops it with the process, however that ends."""
-    run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-    handle = os.open(run_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+def only_one(*folders: Path) -> Iterator[None]:
+    """Hold the daemon's lock in each folder; the system drops it with the process, however that ends.
+
+    Both where it is spoken to and where it remembers: two site files may share either.
+    """
+    with ExitStack() as held:
+        for folder in dict.fromkeys(folder.resolve() for folder in folders):
+            held.enter_context(_locked(folder))
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise LockError(f"{folder / LOCK_NAME}: {error.strerror}; give the daemon's user the folder") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise AlreadyRunningError(f"a daemon runs already (process {holder}); stop it first") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            raise AlreadyRunningError(
+                f"a daemon runs already (process {holder}, {folder / LOCK_NAME}); stop it first"
+            ) from error
+        with suppress(OSError):  # who holds it is said for people; a full disk keeps no daemon from serving
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -50,7 +50,7 @@ def blocked(view: View, job: Job) -> str:
     """Why nodes would not help a pending job; "" when they would."""
     if job.priority == 0:
         return "held"
-    if job.eligible is not None and job.eligible > view.cluster.at:
+    if job.eligible is not None and job.eligible > max(view.cluster.at, job.submitted):  # its own clock is Slurm's
         return "its begin time has not come"
     return "" if is_waiting_for_nodes(job.reason) else f"waits for another reason ({job.reason})"
 

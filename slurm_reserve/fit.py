@@ -240,7 +240,7 @@ def _gather(shape: Shape, useful: Iterator[tuple[Room, int]], wanted: int) -> Fi
 def _admits(shape: Shape, room: Room) -> bool:
     """Whether the node is one that the job could use at all, and has its per-node needs free."""
     node = room.node
-    if node.name in shape.excluded_nodes or not _has_features(shape.features, node.features):
+    if node.name in shape.excluded_nodes or (shape.features and not _has_features(shape.features, node.features)):
         return False
     if shape.exclusive and not room.is_empty:
         return False

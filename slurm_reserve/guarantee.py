@@ -6,16 +6,19 @@ All of it is reported and none of it changed: the jobs and reservations are othe
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from slurm_reserve.model import Job, Reservation
 from slurm_reserve.view import View
 from slurm_reserve.words import nodes as listed
 from slurm_reserve.words import printable
 
+CLOCKS_DIFFER = timedelta(seconds=30)
+
 
 def reports(view: View, ours: Iterable[Reservation]) -> dict[str, str]:
     """What an admin should know about our reservations; the keys are what each is about."""
-    found: dict[str, str] = {}
+    found = _of_clocks(view)
     for reservation in ours:
         found |= _of_nodes(view, reservation) | _of_overlays(view, reservation)
         found |= {f"job {job.id}": why_uninvited(job, reservation) for job in uninvited(view, reservation)}
@@ -53,6 +56,14 @@ def why_uninvited(job: Job, reservation: Reservation) -> str:
     )
 
 
+def _of_clocks(view: View) -> dict[str, str]:
+    """Begin times, ends and windows are taken by this host's clock, jobs' times are slurmctld's."""
+    latest = max((job.submitted for job in view.cluster.jobs), default=view.cluster.at)
+    if latest - view.cluster.at < CLOCKS_DIFFER:
+        return {}
+    return {"clock": "slurmctld's clock is ahead of this host's by more than half a minute: set both by NTP"}
+
+
 def _of_nodes(view: View, reservation: Reservation) -> dict[str, str]:
     """Nodes on which Slurm starts nothing; those under maintenance are told of by its reservation."""
     lost = {}
@@ -72,11 +83,12 @@ def _of_nodes(view: View, reservation: Reservation) -> dict[str, str]:
 def _of_overlays(view: View, reservation: Reservation) -> dict[str, str]:
     """Reservations of others over ours: maintenance wins, any other only keeps its nodes from being lent."""
     found = {}
-    own = {reservation.name, *view.lend_names}
-    for name, other in sorted(view.cluster.reservations.items()):
-        shared = other.nodes & reservation.nodes
-        if name in own or not shared or other.end <= reservation.start or other.start >= reservation.end:
+    there = {other.name: other for node in reservation.nodes for other in view.reservations_on.get(node, ())}
+    for name, other in sorted(there.items()):
+        is_own = name == reservation.name or name in view.lend_names
+        if is_own or other.end <= reservation.start or other.start >= reservation.end:
             continue
+        shared = other.nodes & reservation.nodes
         when = f"from {other.start:%Y-%m-%d %H:%M} to {other.end:%Y-%m-%d %H:%M} {other.end:%Z}"
         what = f"reservation {printable(name)} lies over {listed(shared)} {when}"
         if "MAINT" in other.flags:

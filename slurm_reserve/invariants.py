@@ -126,7 +126,7 @@ def _issued_once(view: View, plan: Plan) -> Iterator[str]:
         if not isinstance(action, EvictJob):
             continue
         before = view.memory.evicted.get(action.job)
-        if action.job in seen or (before is not None and view.cluster.at - before.at < EVICTION_SHOWS_WITHIN):
+        if action.job in seen or (before is not None and abs(view.cluster.at - before.at) < EVICTION_SHOWS_WITHIN):
             yield f"5: job {action.job.id} is evicted twice"
         seen.add(action.job)
 

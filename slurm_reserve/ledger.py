@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +24,8 @@ KINDS: Final = (
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
     "corrected", "orders", "load",
 )  # fmt: skip
+# What was noted by our own clock; the rest is Slurm's word or an admin's.
+_BY_OUR_CLOCK = ("attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times")
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
 
 
@@ -106,6 +108,18 @@ class Ledger:
         for key, value in tuple(self._facts["eviction_times"].items()):
             if _time(json.loads(value)) < before:
                 self.drop("eviction_times", key)
+
+    def move_times(self, by: timedelta) -> None:
+        """The clock has jumped: what was noted by it is as long ago, or as far ahead, as it was before."""
+        for kind in _BY_OUR_CLOCK:
+            self.replace(kind, {key: _moved(json.loads(value), by) for key, value in self._facts[kind].items()})
+
+    def latest(self) -> datetime | None:
+        """The latest time at which anything was noted by our own clock; None when nothing is."""
+        memory = self.memory()
+        times = [*memory.waiting_since.values(), *memory.idle_since.values()]
+        times += [each.at for each in memory.attached.values()] + [each.at for each in memory.notices.values()]
+        return max(times + [each.at for each in memory.evicted.values()], default=None)
 
     def memory(self) -> Memory:
         """Everything remembered, as the planner takes it."""
@@ -197,6 +211,12 @@ def _job_key(text: str) -> JobKey:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def _moved(value: Any, by: timedelta) -> Any:
+    if isinstance(value, dict):
+        return {key: _moved(each, by) if key in ("at", "deadline") else each for key, each in value.items()}
+    return _time(value) + by
 
 
 def _plain(value: object) -> object:

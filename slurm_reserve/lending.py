@@ -175,7 +175,7 @@ class _Market:
 
     def place(self, job: Job) -> bool:
         """Find it a place, unless it has one elsewhere; False when there is none."""
-        is_young = not job.reservation and self.view.cluster.at - (job.eligible or job.submitted) <= self.view.grace
+        is_young = not job.reservation and self.view.is_fresh(job)
         like = (kind(job), job.time_limit, job.reservation, is_young)
         if why := self.answers.get(like):
             self.lending.refused[job.id] = why
@@ -248,7 +248,8 @@ def _withheld(view: View, ground: Ground, node: Node) -> str:
 
 def _foreign(view: View, ground: Ground, node: Node) -> str:
     own = (ground.spec.name, ground.spec.lend_name)
-    return next((name for name in view.covered_by.get(node.name, ()) if name not in own), "")
+    there = view.reservations_on.get(node.name, ())
+    return next((other.name for other in there if other.name not in own and other.is_active), "")
 
 
 def _unlendable(view: View, job: Job) -> str:

@@ -257,7 +257,7 @@ def _held_back(view: View, job: Job, rooms: list[Room]) -> str:
 
 def _can_start_outside(view: View, job: Job, outside: Rooms) -> bool:
     """Whether free unreserved nodes take it; believed for two passes, then Slurm has shown otherwise."""
-    if view.cluster.at - (job.eligible or job.submitted) > view.grace:
+    if not view.is_fresh(job):
         return False
     placed = outside.fit(job, view.exclusive_partitions)
     outside.take(placed)

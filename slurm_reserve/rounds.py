@@ -22,6 +22,7 @@ from slurm_reserve.wake import Wake
 
 # While a node is on its way back the cluster is looked at more often, ever less so as it takes longer; in seconds.
 SOONEST, LATER = 0.2, 1.5
+CLOCK_STEPS = timedelta(seconds=5)  # smaller steps of the clock do no harm
 AFTER_A_WAKE_UP = 0.05  # until what was submitted, or has ended, shows
 
 
@@ -63,6 +64,7 @@ class Rounds:
     _next: float = 0.0  # when the next cycle is due; monotonic seconds
     _pause: float = SOONEST
     _ailing: str = ""
+    _read: tuple[datetime, float] | None = None  # the clock, and monotonic seconds, when last looked at together
 
     def __post_init__(self) -> None:
         self.take_over(self.site)
@@ -88,6 +90,7 @@ class Rounds:
 
     def step(self) -> None:
         """Do what is due, if anything is."""
+        self._mind_the_clock()
         now = time.monotonic()
         if now >= self._next:
             wanted = self._cycle()
@@ -95,6 +98,19 @@ class Rounds:
             self._next = now + max(wanted, self._pace.wait(now))
         elif not self._pace.wait(now) and (users := self._looks.due(now)):
             self._look_at(users)
+
+    def _mind_the_clock(self) -> None:
+        """A jump of the clock makes no notice shorter or longer, and no wait or idle time either."""
+        read, steady = self.clock(), time.monotonic()
+        if self._read is not None:
+            jumped = read - self._read[0] - timedelta(seconds=steady - self._read[1])
+        else:  # what was noted by a daemon before this one cannot be yet to come
+            jumped = min(read - (self.ledger.latest() or read), timedelta(0))
+        if abs(jumped) > CLOCK_STEPS:
+            seconds = round(jumped.total_seconds())
+            self.log.info(f"the clock was put {'ahead' if seconds > 0 else 'back'} by {abs(seconds)} s")
+            self.ledger.move_times(jumped)
+        self._read = read, steady
 
     def rung(self, woken: Wake) -> None:
         """Owners are looked for at once; for others the next cycle comes sooner, if that leaves enough for owners."""

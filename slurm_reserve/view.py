@@ -18,6 +18,18 @@ from slurm_reserve.site import ReservationSpec, Site
 EVICTION_SHOWS_WITHIN = timedelta(seconds=15)
 
 
+class _Lendable(dict[tuple[str, ...], bool]):
+    """Whether a job of these partitions is a borrower: asked for every job, of few kinds."""
+
+    def __init__(self, partitions: frozenset[str]) -> None:
+        super().__init__()
+        self._partitions = partitions
+
+    def __missing__(self, key: tuple[str, ...]) -> bool:
+        self[key] = bool(key) and self._partitions.issuperset(key)
+        return self[key]
+
+
 @dataclass(frozen=True)
 class View:
     """What every decision looks at."""
@@ -27,9 +39,8 @@ class View:
     memory: Memory
 
     @cached_property
-    def _lendable(self) -> dict[tuple[str, ...], bool]:
-        """Whether a job of these partitions is a borrower: asked for every job, of few kinds."""
-        return {}
+    def _lendable(self) -> _Lendable:
+        return _Lendable(self.site.lending.partitions)
 
     @cached_property
     def holders(self) -> Mapping[str, tuple[Job, ...]]:
@@ -63,7 +74,9 @@ class View:
     def waiting_borrowers(self) -> tuple[Job, ...]:
         """Borrowers that wait, in Slurm's order, but for those in reservations that are none of ours."""
         ours = self.lend_names | {""}
-        found = [job for job in self.pending if self.is_borrower(job) and job.reservation in ours]
+        lendable, qos = self._lendable, self.site.lending.qos
+        found = [job for job in self.pending if lendable[job.partitions] or job.qos in qos]
+        found = [job for job in found if job.reservation in ours]
         return tuple(sorted(found, key=in_slurms_order))
 
     @cached_property
@@ -73,7 +86,8 @@ class View:
         users = {name for kind, name in wanted if kind == "user"}
         accounts = {name for kind, name in wanted if kind == "account"}
         found: dict[tuple[str, str], list[Job]] = defaultdict(list)
-        for job in self.pending:
+        may_be = [job for job in self.pending if job.reservation or job.user in users or job.account in accounts]
+        for job in may_be:
             if job.user in users:
                 found["user", job.user].append(job)
             if job.account in accounts:
@@ -122,14 +136,13 @@ class View:
         return frozenset().union(*active)
 
     @cached_property
-    def covered_by(self) -> Mapping[str, tuple[str, ...]]:
-        """The reservations that are active now on each node."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for name, reservation in self.cluster.reservations.items():
-            if reservation.is_active:
-                for node in reservation.nodes:
-                    found[node].append(name)
-        return {node: tuple(names) for node, names in found.items()}
+    def reservations_on(self) -> Mapping[str, tuple[Reservation, ...]]:
+        """The reservations that each node is in, now or later."""
+        found: dict[str, list[Reservation]] = defaultdict(list)
+        for each in self.cluster.reservations.values():
+            for node in each.nodes:
+                found[node].append(each)
+        return {node: tuple(each) for node, each in found.items()}
 
     @cached_property
     def _free_outside(self) -> tuple[Room, ...]:
@@ -192,13 +205,13 @@ class View:
         """
         return self.grace + 2 * backfill_interval(self.cluster.config)
 
+    def is_fresh(self, job: Job) -> bool:
+        """Whether Slurm has not had two passes yet to start it; never so for long, should the clock be put back."""
+        return abs(self.cluster.at - (job.eligible or job.submitted)) <= self.grace
+
     def is_borrower(self, job: Job) -> bool:
         """Asked to be run on terms that let it be evicted: all its partitions, or its QOS, are lendable."""
-        known = self._lendable.get(job.partitions)
-        if known is None:
-            lendable = self.site.lending.partitions
-            known = self._lendable[job.partitions] = bool(job.partitions) and lendable.issuperset(job.partitions)
-        return known or job.qos in self.site.lending.qos
+        return self._lendable[job.partitions] or job.qos in self.site.lending.qos
 
     def is_owners(self, spec: ReservationSpec, job: Job) -> bool:
         """Belongs to the reservation's owner and is no borrower (B41); every list that is given must hold."""
@@ -217,7 +230,7 @@ class View:
     def is_going(self, job: Job) -> bool:
         """Over, or evicted by us a moment ago: its room is as good as free, and it is nobody's victim."""
         evicted = self.memory.evicted.get(job.key)
-        issued = evicted is not None and self.cluster.at - evicted.at < EVICTION_SHOWS_WITHIN
+        issued = evicted is not None and abs(self.cluster.at - evicted.at) < EVICTION_SHOWS_WITHIN
         return job.is_completing or issued
 
     def usable(self, names: Iterable[str]) -> list[Node]:

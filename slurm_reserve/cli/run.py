@@ -37,7 +37,7 @@ def run(ctx: click.Context, once: bool, dry_run: bool, log_format: str) -> None:
     log = make_log(log_format)
     from slurm_reserve.daemon import only_one
 
-    with only_one(site.daemon.run_dir):
+    with only_one(site.daemon.run_dir, site.daemon.state_dir):
         _serve(setting, site, log, once)
 
 

@@ -148,7 +148,12 @@ def _page(result: Result, remark: str) -> Group:
         ]
         if each["not_lent_because"]:
             parts.append(Text(f"{name}: nothing new is lent: {each['not_lent_because']}", style="yellow"))
-    parts += [Text(f"{subject}: {printable(text)}", style="yellow") for subject, text in data["reports"].items()]
+    reports = [f"{subject}: {printable(text)}" for subject, text in data["reports"].items()]
+    parts += [Text(text, style="yellow") for text in reports[:20]]
+    if len(reports) > 20:
+        parts.append(
+            Text(f"and {len(reports) - 20} more reports; `slurm-reserve --json plan` has them", style="yellow")
+        )
     waiting = list(data["waiting_borrowers"].items())
     parts += [Text(f"waiting borrower {job}: {printable(why)}") for job, why in waiting[:10]]
     if len(waiting) > 10:

@@ -90,6 +90,7 @@ def test_an_overlay_that_comes_and_goes_leaves_borrowers_alone(stage: Stage) -> 
     stage.runs(stage.submit("alice", "--exclusive"))
 
 
+@pytest.mark.long
 def test_a_drained_lent_node_is_not_lent_anew_and_the_broken_guarantee_is_told(stage: Stage) -> None:
     on = lent_two(stage)
     stage.lab.run(["scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=disk"])
@@ -110,7 +111,12 @@ def test_a_drained_lent_node_is_not_lent_anew_and_the_broken_guarantee_is_told(s
 def test_a_job_that_slips_in_by_its_signal_option_is_reported_and_left_alone(stage: Stage) -> None:
     stage.start(physics=TWO)
     stage.fill("n3", "n4")
-    stage.runs(stage.borrow("bob", "--exclusive", "-w", "n2"), "n2")
+    stage.runs(stage.borrow("bob", "-n1", "-w", "n2"), "n2")
+    beside = stage.submit("carol", "-n1", "-w", "n2", "--signal=R:TERM@0")  # on a lent node
+    stage.runs(beside, "n2")
+    stage.wait(lambda: f"job {beside}: an ordinary job of carol runs on n2" in stage.log(), 10, "it is reported")
+    stage.never(lambda: stage.jobs()[beside].state != "RUNNING", 3)
+    stage.cancel(beside)
     stranger = stage.submit("carol", "--exclusive", "-w", "n1", "--signal=R:TERM@0")
     stage.runs(stranger, "n1")
     said = f"job {stranger}: an ordinary job of carol runs on n1 of physics without being in a reservation"
@@ -120,7 +126,7 @@ def test_a_job_that_slips_in_by_its_signal_option_is_reported_and_left_alone(sta
     owners = stage.submit("alice", "--exclusive")
     stage.runs(owners, "n2")  # the borrower goes, the stranger stays
     waits = stage.submit("alice", "--exclusive")
-    stage.never(lambda: stage.jobs()[stranger].state != "RUNNING", 5)
+    stage.never(lambda: stage.jobs()[stranger].state != "RUNNING", 3)
     assert stage.log().count(said) == 1
     stage.cancel(stranger)
     stage.runs(waits, "n1")
