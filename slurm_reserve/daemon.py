@@ -22,6 +22,7 @@ from slurm_reserve.site import Site
 from slurm_reserve.wake import WakeFile
 
 LOCK_NAME = "daemon.lock"
+RUN_MODE, STATE_MODE = 0o755, 0o750  # of folders that are made: slurmctld passes through the one to ring
 # Within this a daemon that stops gives back what nobody would take back after it; systemd waits 60 s by default.
 GIVE_BACK_WITHIN = timedelta(seconds=45)
 
@@ -35,21 +36,22 @@ class LockError(ReserveError):
 
 
 @contextmanager
-def only_one(*folders: Path) -> Iterator[None]:
+def only_one(run_dir: Path, state_dir: Path) -> Iterator[None]:
     """Hold the daemon's lock in each folder; the system drops it with the process, however that ends.
 
     Both where it is spoken to and where it remembers: two site files may share either.
     """
+    modes = {state_dir.resolve(): STATE_MODE} | {run_dir.resolve(): RUN_MODE}
     with ExitStack() as held:
-        for folder in dict.fromkeys(folder.resolve() for folder in folders):
-            held.enter_context(_locked(folder))
+        for folder, mode in modes.items():
+            held.enter_context(_locked(folder, mode))
         yield
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, mode: int) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        folder.mkdir(parents=True, exist_ok=True, mode=mode)
         handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise LockError(f"{folder / LOCK_NAME}: {error.strerror}; give the daemon's user the folder") from error

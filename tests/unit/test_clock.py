@@ -91,6 +91,7 @@ def test_an_eviction_that_was_lost_is_issued_again_though_the_clock_was_put_back
 
 def test_of_two_daemons_that_share_a_folder_the_second_is_refused(tmp_path: Path) -> None:
     with only_one(tmp_path / "run", tmp_path / "state"):
+        assert [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("run", "state")] == ["0o755", "0o750"]
         for folders in [("run", "other"), ("other", "state")]:
             with (
                 pytest.raises(AlreadyRunningError, match=r"runs already \(process \d+, .*daemon.lock\); stop it first"),
@@ -103,7 +104,7 @@ def test_of_two_daemons_that_share_a_folder_the_second_is_refused(tmp_path: Path
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LockError, match="give the daemon's user the folder"), only_one(tmp_path / "file"):
+    with pytest.raises(LockError, match="give the daemon's user the folder"), only_one(tmp_path / "file", tmp_path):
         raise AssertionError
 
 
