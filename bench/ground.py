@@ -1,0 +1,154 @@
+"""The lab on which latencies are measured, and what slurmctld's own log says of when things happened."""
+
+from __future__ import annotations
+
+import queue
+import random
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from slurm_reserve.lab import Lab, LabSpec, UserSpec
+from tests.cluster.plugins import EPILOG, HERE, SHIPPED, USUAL, with_guard
+from tests.cluster.stage import Stage
+
+KILL_WAIT, NOTICE = 5, 10  # seconds
+# Slurm's own timing, but for what `slurm-reserve check` recommends.
+SCHEDULER = "SchedulerParameters=bf_interval=2,bf_max_job_part=50"
+OWNERS = ("idle", "woken", "net", "polled", "heeds", "ignores")  # reservation and owner have one name; a node each
+NODES = {name: f"n{number}" for number, name in enumerate(OWNERS, start=1)}
+THEIRS = {
+    "slurm-heeds": "n7",
+    "slurm-ignores": "n8",
+}  # reservations with MaxStartDelay, none of ours
+_LINE = re.compile(
+    r"\[(?P<at>[\dT:.-]+)\] (?:(?:sched: Allocate|sched/backfill: _start_job: Started) JobId=(?P<started>\d+)"
+    r"|_slurm_rpc_submit_batch_job: JobId=(?P<submitted>\d+)|Requeuing JobId=(?P<requeued>\d+))"
+)
+Event = tuple[str, str]  # "started" | "submitted" | "requeued", and the job
+
+
+class Watch:
+    """When slurmctld did what, by its log, which has milliseconds."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._seen: dict[Event, float] = {}
+        path = "/run/slurm-lab/log/slurmctld.log"
+        self._tail = lab.popen(["tail", "-n0", "-s0.01", "-F", path], stdout=-1, stderr=-3)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._tail.stdout or ():
+            self._lines.put(line)
+
+    def at(self, event: str, job: str, since: float, timeout: float = 90) -> float:
+        """Seconds since the epoch; waits for it. The latest of its kind after `since`."""
+        end = time.monotonic() + timeout
+        while self._seen.get((event, job), 0) < since - 0.002:
+            try:
+                self._note(self._lines.get(timeout=max(end - time.monotonic(), 0.01)))
+            except queue.Empty:
+                raise TimeoutError(f"job {job} was not {event} within {timeout:g} s") from None
+        return self._seen[event, job]
+
+    def _note(self, line: str) -> None:
+        if found := _LINE.match(line):
+            event = found.lastgroup or ""
+            self._seen[event, found[event]] = datetime.fromisoformat(found["at"]).timestamp()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._tail.kill()
+        self._tail.wait()
+
+
+class Ground:
+    """The lab, the daemon on it, and its doings."""
+
+    def __init__(self, lab: Lab, strangers: int) -> None:
+        self.lab, self.stage, self.watch = lab, Stage(lab), Watch(lab)
+        self.stage.keys = {"slurm": {"max_calls_per_second": 20}, "daemon": {"poll": "5s", "scheduling_pass": "5s"}}
+        told = {"notice": f"{NOTICE}s", "signal": "USR1"}
+        self.stage.start(
+            **{
+                name: {
+                    "owner": {"users": [name]},
+                    "nodes": node,
+                    "lend": {"enabled": name != "idle"},
+                    "reclaim": dict(told) if name in ("heeds", "ignores") else {},
+                }
+                for name, node in NODES.items()
+            }
+        )
+        self.stage.fill("n9", "n10")
+        self._queue(strangers)
+
+    def _queue(self, strangers: int) -> None:
+        """Jobs that wait for nodes that are busy."""
+        for _ in range(0, strangers, 1000):
+            self.lab.sbatch("carol", "--exclusive", "-t30", "--array=1-1000")
+
+    def submit(self, owner: str, *options: str) -> tuple[str, float]:
+        """An owner's job for the whole node; gives its id, and when sbatch was started."""
+        begun = time.time()
+        return self.lab.sbatch(owner, "--exclusive", "-t30", f"--reservation={owner}", *options), begun
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon stands still."""
+        self.stage.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.stage.send(signal.SIGCONT)
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Nobody rings: the daemon polls."""
+        self.lab.run(["chmod", "0", HERE])
+        try:
+            yield
+        finally:
+            self.lab.run(["chmod", "620", HERE])
+
+    def lent(self, name: str, **options: str) -> str:
+        """Wait until a borrower runs on the node; submits one where none is there."""
+        node = NODES[name]
+        mine = [job for job in self.stage.jobs().values() if job.user == "bob" and job.nodes == node]
+        if mine and mine[0].state == "RUNNING":
+            return mine[0].id
+        job = self.stage.borrow("bob", "--exclusive", "-t30", "-w", node, **options)
+        self.stage.runs(job, node, timeout=60)
+        return job
+
+    def close(self) -> None:
+        """End the daemon and the watch."""
+        self.watch.close()
+        self.stage.close()
+
+
+@contextmanager
+def ground(strangers: int) -> Iterator[Ground]:
+    """A lab with that many strangers' jobs waiting."""
+    lines = with_guard(SCHEDULER, f"EpilogSlurmctld={EPILOG}", "MaxJobCount=60000", "MaxArraySize=2000")
+    users = tuple(UserSpec(name) for name in (*OWNERS, "bob", "carol", "dave"))
+    with Lab.boot(LabSpec(nodes=10, users=users, kill_wait=KILL_WAIT, **lines)) as lab:
+        text = (SHIPPED / "epilogslurmctld" / "slurm-reserve-wake").read_text(encoding="utf-8")
+        lab.put(EPILOG, text.replace(USUAL, HERE), mode=0o755)
+        lab.stop("slurmctld")  # it looks at its start whether its epilog is there
+        lab.start("slurmctld")
+        made = Ground(lab, strangers)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def settle(least: float = 0.0) -> None:
+    """A random moment: passes are two seconds apart, so nothing is measured at a fixed distance from the last one."""
+    time.sleep(least + random.uniform(0, 2))
