@@ -133,9 +133,6 @@ class ControlSocket:
 
 
 def _request(connection: socket.socket) -> dict[str, Any]:
-    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    if uid not in (0, os.geteuid()):
-        raise OrderError(f"user id {uid} may not give orders; use root or the daemon's own user")
     received, end = b"", time.monotonic() + _MOST_SECONDS
     while not received.endswith(b"\n"):
         connection.settimeout(max(end - time.monotonic(), 0.001))  # for all of it: no cycle is kept waiting for long
@@ -143,6 +140,10 @@ def _request(connection: socket.socket) -> dict[str, Any]:
         received += chunk
         if not chunk or len(received) > _MOST_BYTES:
             raise OrderError("the request is cut off or too long")
+    # Read before it is refused: who is cut off while it sends never gets to read why.
+    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid not in (0, os.geteuid()):
+        raise OrderError(f"user id {uid} may not give orders; use root or the daemon's own user")
     request = json.loads(received)
     if not isinstance(request, dict):
         raise OrderError("a request is a JSON object")
