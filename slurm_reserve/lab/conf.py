@@ -13,6 +13,7 @@ FIRST_SLURMD_PORT = 17001
 CONF_DIRECTORY = DIRECTORY / "conf"
 SLURM_CONF = CONF_DIRECTORY / "slurm.conf"
 LOG_DIRECTORY = DIRECTORY / "log"
+DATABASE_NAME = "slurm_acct_db"
 DATABASE_PASSWORD = "lab"  # noqa: S105  guards nothing: the database is reachable from inside the lab only
 
 # Keys that may stand on many lines, each of them named by its value.
@@ -185,7 +186,7 @@ def slurmdbd_conf(spec: LabSpec, host: str) -> str:
         "StorageHost=127.0.0.1",
         "StorageUser=slurm",
         f"StoragePass={DATABASE_PASSWORD}",
-        "StorageLoc=slurm_acct_db",
+        f"StorageLoc={DATABASE_NAME}",
         f"LogFile={LOG_DIRECTORY}/slurmdbd.log",
         f"PidFile={DIRECTORY}/slurmdbd.pid",
         "DebugLevel=verbose",

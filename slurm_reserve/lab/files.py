@@ -114,8 +114,13 @@ def group(spec: LabSpec) -> str:
 
 
 def grants() -> str:
-    """Give what mariadbd is told at every start."""
+    """Give what mariadbd is told at every start.
+
+    The database is made here: slurmdbd would make it itself, on a connection that MariaDB's client library of 11.8.9
+    leaves unusable once it has failed for want of that database.
+    """
     return (
+        f"CREATE DATABASE IF NOT EXISTS {conf.DATABASE_NAME};\n"
         f"CREATE USER IF NOT EXISTS slurm@'%' IDENTIFIED BY '{conf.DATABASE_PASSWORD}';\n"
         "GRANT ALL ON *.* TO slurm@'%';\n"
     )
