@@ -104,6 +104,14 @@ class EvictJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpireJob:
+    """End a borrower for good, and write the reason into its record first."""
+
+    job: JobKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndWait:
     """Let a requeued victim start at `at` rather than after Slurm's two minutes."""
 
@@ -113,7 +121,15 @@ class EndWait:
 
 
 Action = (
-    CreateReservation | UpdateReservation | DeleteReservation | AttachJob | DetachJob | NotifyJob | EvictJob | EndWait
+    CreateReservation
+    | UpdateReservation
+    | DeleteReservation
+    | AttachJob
+    | DetachJob
+    | NotifyJob
+    | EvictJob
+    | ExpireJob
+    | EndWait
 )
 
 

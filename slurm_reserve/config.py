@@ -11,8 +11,17 @@ from pydantic import BaseModel, ValidationError
 
 from slurm_reserve import refusals, yamlfile
 from slurm_reserve.model import Cluster
-from slurm_reserve.schema import UNLIMITED, DefaultsModel, FolderModel, ReservationModel, SiteModel, check_name
+from slurm_reserve.schema import (
+    UNLIMITED,
+    DefaultsModel,
+    FolderModel,
+    LendingModel,
+    ReservationModel,
+    SiteModel,
+    check_name,
+)
 from slurm_reserve.site import (
+    BidBy,
     DaemonSettings,
     Defaults,
     Lending,
@@ -55,6 +64,7 @@ def load(path: Path, now: datetime) -> Site:
     if not model.lending.partitions and not model.lending.qos:
         remedy = "write partitions: [preempt], or qos: [...]"
         problems.append(main.problem(("lending",), "names neither partitions nor qos", remedy))
+    problems += _check_bids(main, model.lending)
     if problems:
         raise ConfigError(problems)
     return Site(
@@ -167,6 +177,16 @@ def _check_one(document: Document, name: str, specs: list[ReservationSpec]) -> I
     if spec.lend.keep_idle_nodes > size:
         text = f"is more than the {size} nodes of the reservation"
         yield document.problem((*here, "lend", "keep_idle_nodes"), text, "write less", spec.lend.keep_idle_nodes)
+
+
+def _check_bids(document: Document, lending: LendingModel) -> Iterable[Problem]:
+    """Bids that nobody could make, or that nobody asks for."""
+    if lending.bid is BidBy.QOS and not lending.bids:
+        yield document.problem(("lending", "bid"), "is qos, but no QOS has a bid", "write bids: {high: 0.1, low: 0.05}")
+    if lending.bids and lending.bid is not BidBy.QOS:
+        yield document.problem(("lending", "bids"), "are not asked for", "write bid: qos beside it")
+    if lending.displace and lending.bid in (None, BidBy.NONE):
+        yield document.problem(("lending", "displace"), "is on, but nobody bids", "write bid: qos, nice or comment")
 
 
 def _check_overlaps(found: Found, specs: list[ReservationSpec]) -> Iterable[Problem]:

@@ -47,7 +47,7 @@ class Result:
 def observe(site: Site, slurm: Slurm) -> Cluster:
     """Read the cluster, with the members of the groups that own something."""
     groups = sorted({group for spec in site.reservations for group in spec.owner.groups})
-    return slurm.observe(groups)
+    return slurm.observe(groups, words=site.lending.reads_words)
 
 
 def _as_it_is(view: View) -> View:

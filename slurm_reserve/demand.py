@@ -1,6 +1,7 @@
 """Which owner work wants nodes of a reservation, and which nodes must come back for another reason. Pure.
 
-A job that cannot start for a reason that no node would cure (dependency, begin time, held, limits) is no demand.
+A job that cannot start for a reason that no node would cure (dependency, begin time, held, limits) is no demand, unless
+it is expected to start so soon that nodes must be taken back now (:mod:`slurm_reserve.lookahead`).
 Whether there is room for the rest is decided in :mod:`slurm_reserve.reclaim`.
 """
 
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
+from slurm_reserve import lookahead
+from slurm_reserve.lookahead import Expected
 from slurm_reserve.model import Job, Reservation
 from slurm_reserve.site import Find, ReservationSpec
 from slurm_reserve.view import View
@@ -28,6 +31,7 @@ class Want:
     job: Job
     names_it: bool  # it is in the reservation: by name, or attached
     blocked: str = ""  # why no node would help it; "" when nodes would
+    start: Expected | None = None  # when it cannot start now, but is expected to
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ def blocked(view: View, job: Job) -> str:
     """Why nodes would not help a pending job; "" when they would."""
     if job.priority == 0:
         return "held"
-    if job.eligible is not None and job.eligible > max(view.cluster.at, job.submitted):  # its own clock is Slurm's
+    eligible = job.eligible
+    if eligible is not None and eligible > view.cluster.at and eligible > job.submitted:  # its own clock is Slurm's
         return "its begin time has not come"
     return "" if is_waiting_for_nodes(job.reason) else f"waits for another reason ({job.reason})"
 
@@ -62,7 +67,10 @@ def wants(view: View, spec: ReservationSpec) -> tuple[Want, ...]:
         names_it = spec.name in job.reservation.split(",")
         drawn = not job.reservation and spec.find is not Find.NAME
         if names_it or drawn:
-            found.append(Want(job, names_it, blocked(view, job)))
+            why = blocked(view, job)
+            start = lookahead.expected(view, job) if why else None
+            is_soon = start is not None and lookahead.is_soon(view, spec, start)
+            found.append(Want(job, names_it, "" if is_soon else why, start))
     return tuple(sorted(found, key=lambda want: not want.names_it))
 
 

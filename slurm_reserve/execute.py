@@ -7,10 +7,12 @@ has happened. What is about to be signalled or evicted is read again by itself j
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from slurm_reserve import victims
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -19,6 +21,7 @@ from slurm_reserve.actions import (
     DetachJob,
     EndWait,
     EvictJob,
+    ExpireJob,
     Group,
     NotifyJob,
     UpdateReservation,
@@ -105,6 +108,8 @@ class Executor:
                 return self._notify(action)
             case EvictJob():
                 return self._evict(action)
+            case ExpireJob():
+                return self._expire(action)
             case EndWait():
                 self._end_wait(action)
         return Status.DONE
@@ -149,6 +154,7 @@ class Executor:
         evicted = {"at": self.clock(), "cause": action.cause, "reservation": action.reservation}
         self.ledger.put("evicted", action.job, evicted)
         self.ledger.put("eviction_times", action.job, self.clock())
+        self._note_pain(job)
         if not (action.requeue and self._requeue(action)):
             self.slurm.cancel_job(action.job)
         elif job.reservation.endswith(LEND_SUFFIX):
@@ -156,6 +162,13 @@ class Executor:
             self.ledger.drop("attached", action.job)
         self.ledger.drop("notices", action.job)
         return Status.DONE
+
+    def _note_pain(self, job: Job) -> None:
+        """What it costs its user goes to what earlier evictions did."""
+        now, memory = self.clock(), self.ledger.memory()
+        lost = victims.Look(now, saved=memory.saved).lost(job)
+        before = victims.pain(memory.pains.get(job.user), now)
+        self.ledger.put("pains", job.user, {"lost": before + lost, "at": now})
 
     def _requeue(self, action: EvictJob) -> bool:
         """False when the job runs on and cannot be requeued (salloc, srun, --no-requeue)."""
@@ -174,6 +187,17 @@ class Executor:
             return None
         intruder = isinstance(action, EvictJob) and action.is_intruder
         return job if intruder or self.is_borrower(job) else None
+
+    def _expire(self, action: ExpireJob) -> Status:
+        """Its user is told first, as far as Slurm lets us; then it ends, and is never requeued."""
+        job = self.slurm.read_job(action.job.id)
+        if job is None or job.key != action.job or job.is_completing or not self.is_borrower(job):
+            return Status.GONE
+        self.ledger.put("evicted", action.job, {"at": self.clock(), "cause": "its time is over", "reservation": ""})
+        with suppress(SlurmRefusedError):
+            self.slurm.tell_job(action.job, f"slurm_reserve: ended for good, for {action.reason}")
+        self.slurm.cancel_job(action.job)
+        return Status.DONE
 
     def _end_wait(self, action: EndWait) -> None:
         at = "now" if action.at is None else action.at.strftime("%Y-%m-%dT%H:%M:%S")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from slurm_reserve import demand
+from slurm_reserve import bids, demand
 from slurm_reserve.actions import (
     AttachJob,
     CreateReservation,
     DeleteReservation,
     DetachJob,
     EvictJob,
+    ExpireJob,
     NotifyJob,
     UpdateReservation,
 )
@@ -66,8 +67,9 @@ def _fits_without_lending(view: View, plan: Plan, job: Job, nodes: frozenset[str
 
 
 def _only_borrowers(view: View, plan: Plan) -> Iterator[str]:
-    """2. Whom we place or evict."""
-    jobs = view.touched
+    """2. Whom we place, evict or end."""
+    jobs, is_ending = view.touched, any(isinstance(action, ExpireJob) for action in plan.actions)
+    known = {job.key: job for job in view.cluster.jobs} if is_ending else {}
     for loan in plan.loans:
         if not view.is_borrower(loan.job):
             yield f"2: job {loan.job.id} is lent to but is no borrower"
@@ -76,9 +78,9 @@ def _only_borrowers(view: View, plan: Plan) -> Iterator[str]:
             lent = {loan.job.key for loan in plan.loans}
             if action.job not in lent:
                 yield f"2: job {action.job.id} is sent to {action.reservation} without a loan"
-        if not isinstance(action, NotifyJob | EvictJob):
+        if not isinstance(action, NotifyJob | EvictJob | ExpireJob):
             continue
-        job = jobs.get(action.job)
+        job = known.get(action.job) if isinstance(action, ExpireJob) else jobs.get(action.job)
         if job is None:
             yield f"2: {action.job.id} is to go but is not a job that was seen"
         elif isinstance(action, EvictJob) and action.is_intruder:
@@ -131,6 +133,16 @@ def _issued_once(view: View, plan: Plan) -> Iterator[str]:
         seen.add(action.job)
 
 
+def _outbid(view: View, plan: Plan) -> Iterator[str]:
+    """9. Who goes for another borrower."""
+    pairs = [(victim.job, victim.outbid_by) for victim in plan.victims if victim.outbid_by is not None]
+    lending, waiting = view.site.lending, {job.key: job for job in view.waiting_borrowers} if pairs else {}
+    for job, by in pairs:
+        other = waiting.get(by) or waiting.get(by._replace(id=by.id.partition("_")[0]))  # a task of an array
+        if not lending.displace or other is None or bids.bid(lending, job) >= bids.bid(lending, other):
+            yield f"9: job {job.id} would give way to job {by.id}, which does not bid more"
+
+
 def _strangers_untouched(view: View, plan: Plan) -> Iterator[str]:
     """6. Reservations that are not ours, jobs in them, nodes under maintenance."""
     declared = {spec.name for spec in view.site.reservations}
@@ -157,5 +169,6 @@ CHECKS: tuple[Check, ...] = (
     _lend_lies_within,
     _closed_before_evicted,
     _issued_once,
+    _outbid,
     _strangers_untouched,
 )

@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.memory import Attached, Corrected, Evicted, LendOrder, Load, Memory, Notice, Orders, ReclaimOrder
+from slurm_reserve.memory import (
+    Attached,
+    Corrected,
+    Evicted,
+    LendOrder,
+    Load,
+    Memory,
+    Notice,
+    Orders,
+    Pain,
+    ReclaimOrder,
+    Tally,
+)
 from slurm_reserve.model import JobKey
 
 T = TypeVar("T")
@@ -22,7 +34,7 @@ T = TypeVar("T")
 FILE_NAME = "ledger.db"
 KINDS: Final = (
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
-    "corrected", "orders", "load",
+    "corrected", "saved", "tallies", "pains", "spells", "orders", "load",
 )  # fmt: skip
 # What was noted by our own clock; the rest is Slurm's word or an admin's.
 _BY_OUR_CLOCK = ("attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times")
@@ -93,7 +105,7 @@ class Ledger:
 
     def keep_only(self, job_ids: frozenset[str]) -> None:
         """Forget what is remembered of jobs that are over. A task may still be part of its array's record."""
-        for kind in ("attached", "notices", "evicted", "not_before"):
+        for kind in ("attached", "notices", "evicted", "not_before", "saved"):
             for key in map(_job_key, tuple(self._facts[kind])):
                 if not job_ids & {key.id, key.id.split("_")[0]}:
                     self.drop(kind, key)
@@ -160,6 +172,10 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
         not_before=jobs("not_before", _time),
         eviction_times=tuple(_time(json.loads(value)) for value in facts["eviction_times"].values()),
         corrected={key: _corrected(json.loads(value)) for key, value in facts["corrected"].items()},
+        saved=jobs("saved", _time),
+        tallies={key: _tally(json.loads(value)) for key, value in facts["tallies"].items()},
+        pains={key: _pain(json.loads(value)) for key, value in facts["pains"].items()},
+        spells={key: tuple(json.loads(value)) for key, value in facts["spells"].items()},
         orders=_orders(facts["orders"]),
         load=next((Load(**json.loads(value)) for value in facts["load"].values()), Load()),
         is_writable=is_writable,
@@ -182,6 +198,15 @@ def read_only(path: Path) -> Memory:
 
 def _corrected(value: dict[str, Any]) -> Corrected:
     return Corrected(value["wanted"], value["count"], _time(value["at"]))
+
+
+def _tally(value: dict[str, Any]) -> Tally:
+    since = value["since"]
+    return Tally(value["user"], timedelta(seconds=value["total"]), _time(since) if since else None)
+
+
+def _pain(value: dict[str, Any]) -> Pain:
+    return Pain(timedelta(seconds=value["lost"]), _time(value["at"]))
 
 
 def _orders(facts: Mapping[str, str]) -> Orders:
@@ -224,4 +249,6 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     raise TypeError(f"{type(value).__name__} is not kept in the ledger")

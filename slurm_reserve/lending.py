@@ -1,43 +1,23 @@
-"""Which idle reserved nodes are lent to which waiting borrowers, and why not. Pure.
+"""Whether idle reserved nodes may be lent, and the lending itself. Pure.
 
-Idle means that no job of the owner, nor any other job that is no borrower, holds the node: COMPLETING, suspended and
-configuring jobs hold it too (B12).
+What there is to lend is in :mod:`slurm_reserve.lots`, who gets it in :mod:`slurm_reserve.choice`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from datetime import timedelta
 
 from slurm_reserve import demand
-from slurm_reserve.fit import Fit, Kind, Room, Rooms, kind
-from slurm_reserve.model import Job, Node
-from slurm_reserve.reclaim import Ground
+from slurm_reserve.caps import Caps
+from slurm_reserve.choice import Lending, Loan, Market
+from slurm_reserve.ground import Ground
+from slurm_reserve.lots import lot
+from slurm_reserve.model import Job, JobKey
 from slurm_reserve.view import View
 
-# A cycle attaches at most so many jobs: each costs slurmctld one call, and the next cycle is near.
-MOST_LOANS_PER_CYCLE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Loan:
-    """One borrower that is to run on lent nodes."""
-
-    job: Job
-    reservation: str
-    nodes: frozenset[str]
-    reason: str
-
-
-@dataclass(slots=True)
-class Lending:
-    """What is lent in one plan; and, for each borrower or node that got nothing, why."""
-
-    loans: list[Loan] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)  # job id -> reason
-    withheld: dict[str, str] = field(default_factory=dict)  # node or reservation -> reason
+__all__ = ["Lending", "Loan", "braked", "lend", "may_lend", "net_missing"]
 
 
 def net_missing(view: View, nodes: frozenset[str]) -> str:
@@ -105,151 +85,34 @@ def may_lend(view: View, ground: Ground) -> str:
     return ""
 
 
-def lend(view: View, grounds: Mapping[str, Ground]) -> Lending:
-    """Place waiting borrowers, in Slurm's order, first on nodes already lent, then on idle ones."""
+def lend(view: View, grounds: Mapping[str, Ground], over: Mapping[JobKey, str]) -> Lending:
+    """Place waiting borrowers whose time is not over, in their turn; first on nodes already lent, then on idle ones."""
     lending = Lending()
-    lots = [lot for ground in grounds.values() if (lot := _lot(view, ground, lending)) is not None]
-    market = _Market(view, [lot for lot in lots if lot.rooms], lending, view.free_outside())
-    running = Counter(job.id.split("_")[0] for job in view.touched.values() if "_" in job.id and job.nodes)
+    market = _market(view, grounds, lending)
+    waiting = []
     for job in view.waiting_borrowers:
-        if why := _unlendable(view, job):
+        if why := (over and over.get(job.key)) or _unlendable(view, job):
             lending.refused[job.id] = why
-        elif not job.array_tasks:
-            market.place(job)
         else:
-            _place_tasks(market, job, running[job.id.split("_")[0]])
+            waiting.append(job)
+    market.serve_owners(waiting)
+    for job in waiting:
+        market.serve(job)
+    market.widen()
     return lending
 
 
-def _place_tasks(market: _Market, job: Job, running: int) -> None:
-    """Of an array the pending tasks that its own limit still admits, each as a job, until one finds no place."""
-    most = max(job.array_limit - running, 0) if job.array_limit else len(job.array_tasks)
-    for task in job.array_tasks[:most]:
-        if not market.place(replace(job, id=f"{job.id}_{task}", array_tasks=())):
-            return
-
-
-class _Lot:
-    """The rooms of one reservation that are still to be had, lent ones first."""
-
-    def __init__(self, ground: Ground, rooms: list[Room], idle: set[str]) -> None:
-        self.ground = ground
-        self.rooms = self._to_hand_out(rooms)
-        self._idle = idle
-        self._lent = self._opened()
-
-    def fit(self, job: Job) -> Fit:
-        """Where it fits, so many nodes being kept idle for the owner."""
-        view = self.ground.view
-        placed = self.rooms.fit(job, view.exclusive_partitions)
-        may_open = len(self._idle) - self.ground.spec.lend.keep_idle_nodes
-        if placed and len(placed.nodes & self._idle) > may_open:
-            placed = self._lent.fit(job, view.exclusive_partitions)
-        if not placed and len(view.in_time(job, self.rooms, view.maintenance_at)) < len(self.rooms):
-            return Fit(placed.answer, why=f"{placed.why}; elsewhere it would run into maintenance")
-        return placed
-
-    def take(self, placed: Fit) -> None:
-        """What the job takes is gone."""
-        self.rooms.take(placed)
-        self._idle -= placed.nodes
-        self._lent = self._opened()
-
-    def _opened(self) -> Rooms:
-        return self._to_hand_out(room for room in self.rooms if room.node.name not in self._idle)
-
-    def _to_hand_out(self, rooms: Iterable[Room]) -> Rooms:
-        view = self.ground.view
-        return view.to_hand_out(rooms, view.maintenance_at)
-
-
-@dataclass(slots=True)
-class _Market:
-    """Every lot, and what is free elsewhere. Borrowers that are alike get the same answer until something is taken."""
-
-    view: View
-    lots: list[_Lot]
-    lending: Lending
-    outside: Rooms
-    answers: dict[tuple[Kind, timedelta | None, str, bool], str] = field(default_factory=dict)
-
-    def place(self, job: Job) -> bool:
-        """Find it a place, unless it has one elsewhere; False when there is none."""
-        is_young = not job.reservation and self.view.is_fresh(job)
-        like = (kind(job), job.time_limit, job.reservation, is_young)
-        if why := self.answers.get(like):
-            self.lending.refused[job.id] = why
-            return False
-        if is_young and (free := self.outside.fit(job, self.view.exclusive_partitions)):
-            self.outside.take(free)
-            self.lending.refused[job.id] = "can start on free unreserved nodes"
-            return True
-        if len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
-            why = "its turn comes: so many loans are made at once"
+def _market(view: View, grounds: Mapping[str, Ground], lending: Lending) -> Market:
+    """What there is to lend, what is to be lent last behind all else."""
+    lots = []
+    for ground in grounds.values():
+        if why := may_lend(view, ground):
+            lending.withheld[ground.spec.name] = why
         else:
-            why = self._lend(job)
-        if why:
-            self.lending.refused[job.id] = self.answers[like] = why
-        return not why
-
-    def _lend(self, job: Job) -> str:
-        """Why no lot takes it; "" when one did."""
-        why = "no reservation has nodes to lend"
-        for lot in self.lots:
-            spec = lot.ground.spec
-            if said := _too_long(self.view, job, lot.ground):
-                why = said
-            elif job.reservation in ("", spec.lend_name):
-                if placed := lot.fit(job):
-                    lot.take(placed)
-                    nodes = ",".join(sorted(placed.nodes))
-                    self.lending.loans.append(Loan(job, spec.name, placed.nodes, f"{nodes} of {spec.name} idle"))
-                    self.answers.clear()
-                    return ""
-                why = f"{spec.name}: {placed.why}"
-        return why
-
-
-def _lot(view: View, ground: Ground, lending: Lending) -> _Lot | None:
-    if why := may_lend(view, ground):
-        lending.withheld[ground.spec.name] = why
-        return None
-    rooms, idle = [], set()
-    for node in view.usable(ground.reservation.nodes):
-        if why := _withheld(view, ground, node):
-            lending.withheld[node.name] = why
-        elif node.alloc_cpus < node.cpus:
-            rooms.append(Room.left(node))
-            if node.name not in view.holders:
-                idle.add(node.name)
-    rooms.sort(key=lambda room: room.node.name in idle)
-    return _Lot(ground, rooms, idle)
-
-
-def _withheld(view: View, ground: Ground, node: Node) -> str:
-    """Why a usable node of an open reservation is not lent; "" when it is."""
-    holders = view.holders.get(node.name, ())
-    for job in holders:
-        if not view.is_borrower(job):
-            return f"in use by job {job.id} of {job.user}"
-    if any(view.is_going(job) or job.key in ground.victims for job in holders):
-        return "being given back"
-    if node.name in ground.recalled_nodes:
-        return next(recall.reason for recall in ground.recalled if node.name in recall.nodes)
-    if "PLANNED" in node.states and any(d.verdict for d in ground.decisions):
-        return "planned by Slurm for a waiting job"
-    if foreign := _foreign(view, ground, node):
-        return f"reservation {foreign} lies over it"
-    since = view.memory.idle_since.get(node.name, view.cluster.at)
-    if view.cluster.at - since < ground.spec.lend.after_idle:
-        return "not idle for long enough"
-    return ""
-
-
-def _foreign(view: View, ground: Ground, node: Node) -> str:
-    own = (ground.spec.name, ground.spec.lend_name)
-    there = view.reservations_on.get(node.name, ())
-    return next((other.name for other in there if other.name not in own and other.is_active), "")
+            lots.append(lot(view, ground, lending.withheld))
+    lots = sorted((each for each in lots if each.rooms), key=lambda each: each.rank)
+    running = Counter(job.id.split("_")[0] for job in view.touched.values() if "_" in job.id and job.nodes)
+    return Market(view, lots, lending, view.free_outside(), Caps.of(view, grounds.values()), running)
 
 
 def _unlendable(view: View, job: Job) -> str:
@@ -268,15 +131,4 @@ def _unlendable(view: View, job: Job) -> str:
     sent = view.memory.attached.get(job.key)
     if job.reservation and sent is not None and view.cluster.at - sent.at > view.patience:
         return "did not start where it was sent"
-    return ""
-
-
-def _too_long(view: View, job: Job, ground: Ground) -> str:
-    spec, most = ground.spec, ground.spec.lend.max_time
-    if most is not None and (job.time_limit is None or job.time_limit > most):
-        return f"{spec.name}: its time limit is longer than max_time"
-    if spec.end is not None:
-        left = spec.end - demand.lead_time(view, spec) - view.cluster.at
-        if job.time_limit is None or job.time_limit > left:
-            return f"{spec.name}: its time limit is longer than the reservation lasts"
     return ""

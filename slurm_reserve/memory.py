@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slurm_reserve.model import JobKey
 
@@ -85,6 +85,26 @@ class Load:
     interval: float = 0.0  # seconds between two looks at the cluster
 
 
+Spells = tuple[int, ...]  # how often a node was idle for so long: counts, by :mod:`slurm_reserve.idleness`
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How long a borrower's request has run, all its runs together; the tasks of an array are one request."""
+
+    user: str  # whose it is: ids are used again
+    total: timedelta = timedelta(0)  # of runs that are over
+    since: datetime | None = None  # when what runs now began
+
+
+@dataclass(frozen=True, slots=True)
+class Pain:
+    """What evictions have cost a user, the longer ago the less: CPU time, as it was at a time."""
+
+    lost: timedelta
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Everything that a cycle knows besides configuration and observation."""
@@ -98,6 +118,10 @@ class Memory:
     not_before: Mapping[JobKey, datetime] = field(default_factory=dict)  # jobs that did not start where sent
     eviction_times: tuple[datetime, ...] = ()  # of the last hour, for the brake
     corrected: Mapping[str, Corrected] = field(default_factory=dict)  # "reservation aspect" -> what was put right
+    saved: Mapping[JobKey, datetime] = field(default_factory=dict)  # when a borrower last saved its work
+    tallies: Mapping[str, Tally] = field(default_factory=dict)  # id of a borrower's request -> its run time
+    pains: Mapping[str, Pain] = field(default_factory=dict)  # user -> what evictions have cost
+    spells: Mapping[str, Spells] = field(default_factory=dict)  # reservation -> how long its nodes used to be idle
     orders: Orders = Orders()
     load: Load = Load()
     is_writable: bool = True  # False: the ledger cannot be written, so nothing new is lent

@@ -68,6 +68,8 @@ class Job:
     array_limit: int = 0  # at most so many tasks at once (%N); 0: no limit
     het_job: str = ""  # id of the leader when part of a heterogeneous job
     job_id: int = 0  # Slurm's own number (differs from id for array tasks)
+    nice: int = 0  # read where the site goes by it
+    comment: str = ""  # free text of the user's, cut short; read where the site goes by it
 
     @property
     def key(self) -> JobKey:

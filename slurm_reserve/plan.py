@@ -10,6 +10,7 @@ Invariants (DESIGN.md), checked by :mod:`slurm_reserve.invariants` before anythi
 6. Strangers' reservations and jobs are never changed; maintenance wins.
 7. Unreadable is not empty.
 8. Crash anywhere, start again: same end. Every prefix of a plan is safe to stop after.
+9. A borrower gives way to another for a strictly higher bid alone, and where the site has turned that on.
 
 The order within a reservation: close, notify, evict, hand over, shrink; then corrections; loans come last of all.
 """
@@ -20,21 +21,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slurm_reserve import desired, guarantee, lending, reclaim
+from slurm_reserve import desired, displace, expiry, guarantee, lending, reclaim, returns
 from slurm_reserve.actions import (
     Action,
     AttachJob,
     CreateReservation,
     DeleteReservation,
     DetachJob,
-    EndWait,
     EvictJob,
+    ExpireJob,
     Group,
     NotifyJob,
     UpdateReservation,
 )
 from slurm_reserve.lending import Lending, Loan
-from slurm_reserve.memory import Evicted
+from slurm_reserve.memory import Tally
 from slurm_reserve.model import Job, JobKey, Reservation
 from slurm_reserve.reclaim import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
 from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, ReservationSpec
@@ -42,9 +43,7 @@ from slurm_reserve.view import View
 
 RETRY_BORROWER = timedelta(minutes=1)
 RETRY_OWNER = timedelta(minutes=5)
-BACK_TO_QUEUE_WITHIN = timedelta(days=1)  # for how long a requeued victim is looked for, to end its wait
 WHILE_TOLD = timedelta(seconds=1)  # how soon it is looked again while a notice runs
-CREDENTIAL_SECOND = timedelta(seconds=2)  # the whole second after that of the requeue has begun for sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ class Plan:
     reports: Mapping[str, str] = field(default_factory=dict)  # what an admin should know
     waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
+    tallies: Mapping[str, Tally] = field(default_factory=dict)  # how long borrowers have run in all
     brake: str = ""  # why nothing is lent until an admin has looked
     wake_at: datetime | None = None  # when the next step is due, sooner than the next poll
 
@@ -75,7 +75,10 @@ def make(view: View) -> Plan:
     wanted = desired.decide(view)
     grounds = _grounds(view)
     reclaim.decide(view, grounds)
-    lent = lending.lend(view, grounds)
+    tallies = expiry.tallies(view)
+    over = expiry.over(view, tallies)
+    lent = lending.lend(view, grounds, over)
+    displace.decide(view, grounds, lent)
     reports = guarantee.reports(view, [ground.reservation for ground in grounds.values()]) | dict(wanted.reports)
     groups = []
     leaving: set[JobKey] = set()  # a job that holds nodes of two reservations is evicted once
@@ -86,7 +89,9 @@ def make(view: View) -> Plan:
         taken_back = [a for a in _take_back(view, ground, lent, reports) if not _is_repeated(a, leaving)]
         groups.append(Group(f"reclaim {name}", tuple(taken_back), takes_back_of=name))
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
-    groups.append(Group("end waits", tuple(_end_waits(view))))
+    if view.site.mode is Mode.ACTIVE:
+        groups.append(Group("end for good", tuple(ExpireJob(key, why) for key, why in over.items())))
+    groups.append(Group("end waits", tuple(returns.end_waits(view))))
     for name, ground in grounds.items():
         loans = [loan for loan in lent.loans if loan.reservation == name]
         groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
@@ -103,7 +108,8 @@ def make(view: View) -> Plan:
         waiting_since=_waiting_since(view, decisions),
         idle_since=_idle_since(view, grounds),
         brake=lending.braked(view),
-        wake_at=_wake_at(view, groups, grounds),
+        tallies=tallies,
+        wake_at=_wake_at(view, groups, grounds, expiry.next_at(view, tallies)),
     )
 
 
@@ -194,7 +200,8 @@ def _hand_over(view: View, ground: Ground) -> Iterator[Action]:
         job = decision.job
         ours = view.memory.attached.get(job.key)
         if decision.names_it:
-            stuck = ours is not None and now - ours.at > 2 * view.grace + spec.reclaim.notice and not ground.borrowers()
+            waited = ours is not None and now - ours.at > 2 * view.grace + spec.reclaim.notice
+            stuck = waited and not decision.is_ahead and not ground.borrowers()
             if ours is not None and ours.reservation == spec.name and (decision.verdict not in CLOSING or stuck):
                 yield DetachJob(job.key, spec.name, decision.why, _retry_at(view, job, view.grace, RETRY_OWNER))
         elif _is_to_attach(view, ground, decision):
@@ -222,13 +229,17 @@ def _shrink(view: View, ground: Ground) -> Iterator[Action]:
     lend = view.cluster.reservations.get(ground.spec.lend_name)
     if lend is None:
         return
-    leaving = {v.job.key for v in ground.victims.values() if not v.by_slurm and _is_due(view, ground, v)}
-    stay = [job for key, job in ground.borrowers().items() if key not in leaving]
-    kept = frozenset(node for job in stay for node in job.nodes) & ground.reservation.nodes
+    kept = frozenset(node for job in _staying(view, ground) for node in job.nodes) & ground.reservation.nodes
     if not kept:
         yield DeleteReservation(lend.name, "nothing of it is lent any more")
     elif kept != lend.nodes:
         yield UpdateReservation(lend.name, "only loans that go on", nodes=kept)
+
+
+def _staying(view: View, ground: Ground) -> list[Job]:
+    """Borrowers that are not evicted in this plan; one that has its notice still has its node."""
+    leaving = {v.job.key for v in ground.victims.values() if not v.by_slurm and _is_due(view, ground, v)}
+    return [job for key, job in ground.borrowers().items() if key not in leaving]
 
 
 def _is_due(view: View, ground: Ground, victim: Victim) -> bool:
@@ -241,8 +252,7 @@ def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
     if not loans:
         return
     reservation, name = ground.reservation, ground.spec.lend_name
-    running = [job for key, job in ground.borrowers().items() if key not in ground.victims]
-    nodes = frozenset(node for job in running for node in job.nodes) & reservation.nodes
+    nodes = frozenset(node for job in _staying(view, ground) for node in job.nodes) & reservation.nodes
     nodes |= frozenset(node for loan in loans for node in loan.nodes)
     referrers = view.referrers.get(name, ())
     users = frozenset({loan.job.user for loan in loans} | {job.user for job in referrers})
@@ -274,47 +284,13 @@ def _grow(
     return change if change != UpdateReservation(lend.name, change.reason) else None
 
 
-def _end_waits(view: View) -> Iterator[Action]:
-    """Requeued victims come back without Slurm's two minutes.
-
-    Not in the second of the requeue: slurmd compares whole seconds, and a job that starts again on the same node
-    within the same one is refused its credential and ends for good. A time in the future is written only where
-    Slurm's own wait would end sooner, for when it comes nothing asks for a scheduling pass.
-    """
-    for job, at in _awaited_returns(view):
-        evicted = _eviction_of(view, job)
-        why = f"evicted for {evicted.cause}; may run again" if evicted else "may run again"
-        if at <= view.cluster.at:
-            yield EndWait(job.key, None, why)
-        elif job.eligible is not None and job.eligible < at:
-            yield EndWait(job.key, at, why)
-
-
-def _awaited_returns(view: View) -> list[tuple[Job, datetime]]:
-    """Our victims that are pending again, and when each may start."""
-    found = []
-    ids = {job_id for job_id, _ in view.evictions}
-    for job in view.pending if ids else ():
-        evicted = _eviction_of(view, job) if job.id in ids else None
-        if evicted is None or job.reason != "BeginTime" or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
-            continue
-        spec = view.site.reservation(evicted.reservation)
-        back_off = spec.reclaim.back_off if spec else timedelta(0)
-        found.append((job, max(evicted.at + back_off, job.submitted + CREDENTIAL_SECOND)))
-    return found
-
-
-def _eviction_of(view: View, job: Job) -> Evicted | None:
-    """The eviction that put this job back into the queue: its restarts grew by one, and it was submitted anew."""
-    return view.evictions.get((job.id, job.restarts - 1))
-
-
 def _waiting_since(view: View, decisions: tuple[Decision, ...]) -> dict[JobKey, datetime]:
     """Since when each owner's job has had a verdict on which Slurm, or Slurm's preemption, should act by itself."""
     by_slurm = {s.name for s in view.site.reservations if s.reclaim.evict_by is EvictBy.SLURM}
     waits = {}
     for decision in decisions:
         left_to_slurm = decision.verdict is Verdict.EVICT and decision.reservation in by_slurm
+        left_to_slurm = left_to_slurm and not decision.is_ahead
         if decision.verdict in TRUSTED | {Verdict.OVERDUE} or left_to_slurm:
             waits[decision.job.key] = view.memory.waiting_since.get(decision.job.key, view.cluster.at)
     return waits
@@ -327,7 +303,9 @@ def _idle_since(view: View, grounds: Mapping[str, Ground]) -> dict[str, datetime
     return {node: view.memory.idle_since.get(node, view.cluster.at) for node in idle}
 
 
-def _wake_at(view: View, groups: list[Group], grounds: Mapping[str, Ground]) -> datetime | None:
+def _wake_at(
+    view: View, groups: list[Group], grounds: Mapping[str, Ground], over_at: datetime | None
+) -> datetime | None:
     """When a deadline falls, or at once where something was set going whose end is awaited."""
     now = view.cluster.at
     due = [
@@ -335,7 +313,7 @@ def _wake_at(view: View, groups: list[Group], grounds: Mapping[str, Ground]) -> 
     ]
     due += [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
     due += [now + WHILE_TOLD] if due else []  # one that was told may end sooner
-    due += [at for _, at in _awaited_returns(view)]
+    due += [at for _, at in returns.awaited(view)] + ([over_at] if over_at else [])
     soon = any(isinstance(a, EvictJob | CreateReservation) for group in groups for a in group.actions)
     restless = any(d.verdict is Verdict.ARRIVING for g in grounds.values() for d in g.decisions)
     awaited = any(view.is_going(job) for g in grounds.values() for job in g.going().values())

@@ -20,117 +20,15 @@ changes the plan before anything irreversible is done.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 
-from slurm_reserve import demand, victims
-from slurm_reserve.fit import Answer, Fit, Room, Rooms, Share, fit
-from slurm_reserve.model import Job, JobKey, Reservation
-from slurm_reserve.site import EvictBy, Mode, ReservationSpec
+from slurm_reserve import demand, lookahead, victims
+from slurm_reserve.fit import Answer, Fit, Room, Rooms, fit
+from slurm_reserve.ground import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
+from slurm_reserve.model import Job, JobKey
+from slurm_reserve.site import EvictBy, Mode
 from slurm_reserve.view import View, in_slurms_order
 
-
-class Verdict(StrEnum):
-    """What is decided about an owner's job."""
-
-    BLOCKED = "cannot start"
-    TOO_LARGE = "larger than the reservation"
-    ELSEWHERE = "can start elsewhere"
-    STARTS = "starts on idle nodes"
-    ARRIVING = "waits for nodes being freed"
-    EVICT = "needs nodes back"
-    OVERDUE = "waits too long, all come back"
-    QUEUED = "queued behind the owner's jobs"
-    UNPROVEN = "cannot be proved to fit"
-
-
-# With one of these the owner's job may start any moment: nothing new may get in its way.
-CLOSING = frozenset({Verdict.STARTS, Verdict.ARRIVING, Verdict.EVICT, Verdict.OVERDUE, Verdict.UNPROVEN})
-# With one of these Slurm should start the job within a pass: when it does not, our proof was wrong.
-TRUSTED = frozenset({Verdict.STARTS, Verdict.UNPROVEN})
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The verdict on one owner's job, with its reason."""
-
-    job: Job
-    reservation: str
-    verdict: Verdict
-    why: str
-    nodes: frozenset[str] = frozenset()
-    names_it: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A borrower that has to go, for whom, and why."""
-
-    job: Job
-    reservation: str
-    cause: str
-    reason: str
-    by_slurm: bool = False  # left to Slurm's own preemption
-
-
-@dataclass(slots=True)
-class Ground:
-    """One reservation while its nodes are being handed out. Lives for one plan only."""
-
-    view: View
-    spec: ReservationSpec
-    reservation: Reservation
-    victims: dict[JobKey, Victim] = field(default_factory=dict)
-    taken: dict[str, list[Share]] = field(default_factory=dict)
-    decisions: list[Decision] = field(default_factory=list)
-    recalled: tuple[demand.Recall, ...] = ()
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether an owner's job could use a node of it now."""
-        return any(decision.verdict in CLOSING for decision in self.decisions)
-
-    @property
-    def recalled_nodes(self) -> frozenset[str]:
-        """Nodes that must not be lent, whoever waits."""
-        return frozenset().union(*(recall.nodes for recall in self.recalled))
-
-    def borrowers(self) -> dict[JobKey, Job]:
-        """The borrowers that run on the reservation's nodes, however they got there."""
-        holders = (job for node in self.reservation.nodes for job in self.view.holders.get(node, ()))
-        return {job.key: job for job in holders if self.view.is_borrower(job) and not self.view.is_going(job)}
-
-    def going(self) -> dict[JobKey, Job]:
-        """Jobs that are as good as gone."""
-        holders = (job for node in self.reservation.nodes for job in self.view.holders.get(node, ()))
-        return {job.key: job for job in holders if self.view.is_going(job) or job.key in self.victims}
-
-    def rooms(self, gone: Mapping[JobKey, Job], only_clean: bool = False) -> list[Room]:
-        """What is left on the usable nodes once `gone` have left and earmarked shares are taken."""
-        found = []
-        for node in self.view.usable(self.reservation.nodes):
-            if only_clean and any(job.is_completing for job in self.view.holders.get(node.name, ())):
-                continue
-            room = self.view.room(node, gone)
-            for share in self.taken.get(node.name, ()):
-                room = room.minus(share)
-            found.append(room)
-        return found
-
-    def fits(self, job: Job, rooms: Iterable[Room]) -> Fit:
-        """Place an owner's job on rooms of this reservation; not where it would run into maintenance."""
-        view = self.view
-        return fit(job, view.in_time(job, rooms, view.maintenance_at), view.exclusive_partitions)
-
-    def take(self, placed: Fit) -> None:
-        """Earmark what a job will use."""
-        for node, share in placed.shares.items():
-            self.taken.setdefault(node, []).append(share)
-
-    def add_victims(self, jobs: Iterable[Job], cause: str, reason: str, by_slurm: bool = False) -> None:
-        """Note who has to go; the first cause stands."""
-        for job in jobs:
-            self.victims.setdefault(job.key, Victim(job, self.spec.name, cause, reason, by_slurm))
+__all__ = ["CLOSING", "TRUSTED", "Decision", "Ground", "Verdict", "Victim", "decide"]
 
 
 def decide(view: View, grounds: Mapping[str, Ground]) -> None:
@@ -147,6 +45,8 @@ def decide(view: View, grounds: Mapping[str, Ground]) -> None:
     for job, options in _by_job(view, grounds):
         ground, decision = _best(view, job, options, outside)
         ground.decisions.append(decision)
+        if decision.verdict is Verdict.BLOCKED:
+            _expect(view, options, outside)
 
 
 def _by_job(view: View, grounds: Mapping[str, Ground]) -> list[tuple[Job, list[tuple[Ground, demand.Want]]]]:
@@ -158,21 +58,35 @@ def _by_job(view: View, grounds: Mapping[str, Ground]) -> list[tuple[Job, list[t
     return sorted(found.values(), key=lambda pair: (not pair[1][0][1].names_it, in_slurms_order(pair[0])))
 
 
+def _expect(view: View, options: list[tuple[Ground, demand.Want]], outside: Rooms) -> None:
+    """Note which nodes a job will want that is expected later, to keep long borrowers off them."""
+    for ground, want in options:
+        if want.start is None or not lookahead.is_in_sight(view, ground.spec, want.start):
+            continue
+        if not want.names_it and outside.fit(want.job, view.exclusive_partitions):
+            return
+        lent = {**ground.going(), **ground.borrowers(), **ground.over(want)}
+        if placed := ground.fits(want.job, ground.rooms(lent)):
+            for node in placed.nodes:
+                ground.expected[node] = min(want.start.at, ground.expected.get(node, want.start.at))
+            return
+
+
 def _best(view: View, job: Job, options: list[tuple[Ground, demand.Want]], outside: Rooms) -> tuple[Ground, Decision]:
     """The option that costs least: idle nodes, nodes elsewhere, nodes on their way, an eviction, or to queue."""
+    options = [option for option in options if not option[1].blocked] or options
     ground, want = options[0]
     if want.blocked:
         return ground, Decision(job, ground.spec.name, Verdict.BLOCKED, want.blocked, names_it=want.names_it)
     for ground, want in options:
         if placed := ground.fits(job, ground.rooms({}, only_clean=True)):
             return ground, _starts(view, ground, want, placed)
-    if not want.names_it and _can_start_outside(view, job, outside):
+    if not want.names_it and _can_start_outside(view, want, outside):
         return ground, Decision(job, ground.spec.name, Verdict.ELSEWHERE, "fits on free unreserved nodes")
     for ground, want in options:
-        if placed := ground.fits(job, ground.rooms(ground.going())):
+        if placed := ground.fits(job, ground.rooms({**ground.going(), **ground.over(want)})):
             ground.take(placed)
-            why = f"{_list(placed.nodes)} being freed"
-            return ground, Decision(job, ground.spec.name, Verdict.ARRIVING, why, placed.nodes, want.names_it)
+            return ground, _soon(ground, want, Verdict.ARRIVING, f"{_list(placed.nodes)} being freed", placed.nodes)
     for ground, want in options:
         if decision := _evict(view, ground, want):
             return ground, decision
@@ -183,10 +97,16 @@ def _best(view: View, job: Job, options: list[tuple[Ground, demand.Want]], outsi
 def _starts(view: View, ground: Ground, want: demand.Want, placed: Fit) -> Decision:
     """It fits on nodes that are free; should it wait all the same, the proof was wrong and all come back."""
     ground.take(placed)
-    if late := _overdue(view, ground, want, Verdict.STARTS):
+    if want.start is None and (late := _overdue(view, ground, want, Verdict.STARTS)):
         return late
-    why = f"fits on idle {_list(placed.nodes)}"
-    return Decision(want.job, ground.spec.name, Verdict.STARTS, why, placed.nodes, want.names_it)
+    return _soon(ground, want, Verdict.STARTS, f"fits on idle {_list(placed.nodes)}", placed.nodes)
+
+
+def _soon(ground: Ground, want: demand.Want, verdict: Verdict, why: str, nodes: frozenset[str]) -> Decision:
+    """A job that nobody has to go for (any more); one that may not start yet has its nodes kept for it."""
+    if want.start is not None:
+        verdict, why = Verdict.AHEAD, f"{want.start.why}; {why}"
+    return Decision(want.job, ground.spec.name, verdict, why, nodes, want.names_it, want.start is not None)
 
 
 def _overdue(view: View, ground: Ground, want: demand.Want, verdict: Verdict) -> Decision | None:
@@ -203,7 +123,7 @@ def _overdue(view: View, ground: Ground, want: demand.Want, verdict: Verdict) ->
 
 def _evict(view: View, ground: Ground, want: demand.Want) -> Decision | None:
     job = want.job
-    lent, going = ground.borrowers(), ground.going()
+    lent, going = ground.borrowers(), {**ground.going(), **ground.over(want)}
     candidates = {key: j for key, j in lent.items() if key not in going}
     placed: dict[frozenset[JobKey], Fit] = {}
 
@@ -212,16 +132,20 @@ def _evict(view: View, ground: Ground, want: demand.Want) -> Decision | None:
             placed[gone] = ground.fits(job, ground.rooms({**going, **{key: lent[key] for key in gone}}))
         return bool(placed[gone])
 
-    chosen = victims.choose(candidates.values(), fits, view.cluster.at, frozenset(view.memory.notices))
+    rate = victims.RATES[ground.spec.reclaim.victims]
+    chosen = victims.choose(candidates.values(), fits, victims.Look.of(view), rate)
     if not chosen:
         return None
     where = placed[frozenset(j.key for j in chosen)]
     ground.take(where)
     reason = f"job {job.id} of {job.user} needs {_list(where.nodes)}"
-    by_slurm = ground.spec.reclaim.evict_by is EvictBy.SLURM and not _is_late(view, ground, want)
+    is_early = want.start is not None  # Slurm evicts nobody for a job that may not start yet
+    by_slurm = ground.spec.reclaim.evict_by is EvictBy.SLURM and not is_early and not _is_late(view, ground, want)
     ground.add_victims(chosen, f"job {job.id} of {job.user}", reason, by_slurm)
     why = f"borrowers {', '.join(j.id for j in chosen)} go from {_list(where.nodes)}"
-    return Decision(job, ground.spec.name, Verdict.EVICT, why, where.nodes, want.names_it)
+    if want.start is not None:
+        why = f"{want.start.why}; {why}"
+    return Decision(job, ground.spec.name, Verdict.EVICT, why, where.nodes, want.names_it, want.start is not None)
 
 
 def _is_late(view: View, ground: Ground, want: demand.Want) -> bool:
@@ -255,11 +179,11 @@ def _held_back(view: View, job: Job, rooms: list[Room]) -> str:
     return _list({room.node.name for room in rooms if room not in left}) if is_it else ""
 
 
-def _can_start_outside(view: View, job: Job, outside: Rooms) -> bool:
+def _can_start_outside(view: View, want: demand.Want, outside: Rooms) -> bool:
     """Whether free unreserved nodes take it; believed for two passes, then Slurm has shown otherwise."""
-    if not view.is_fresh(job):
+    if want.start is None and not view.is_fresh(want.job):
         return False
-    placed = outside.fit(job, view.exclusive_partitions)
+    placed = outside.fit(want.job, view.exclusive_partitions)
     outside.take(placed)
     return bool(placed)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from slurm_reserve import words
+from slurm_reserve import idleness, words
 from slurm_reserve.actions import Action, DetachJob, EvictJob, NotifyJob
 from slurm_reserve.execute import Outcome, Status
 from slurm_reserve.journal import Entry, Journal, as_json
@@ -103,6 +104,10 @@ class Recorder:
         ledger = self._ledger
         ledger.replace("waiting_since", plan.waiting_since)
         ledger.replace("idle_since", plan.idle_since)
+        ledger.replace("tallies", {name: asdict(tally) for name, tally in plan.tallies.items()})
+        ours = (r for name, r in view.cluster.reservations.items() if name in view.memory.made.keys() - view.lend_names)
+        for name, counts in idleness.remembered(view, ours).items():
+            ledger.put("spells", name, counts)
         ledger.keep_only(frozenset(job.id for job in view.cluster.jobs))
         if plan.brake and not view.memory.orders.brake:
             self._log(f"the brake is on: {plan.brake}; nothing is lent until `slurm-reserve resume`")

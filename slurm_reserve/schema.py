@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from datetime import date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from slurm_reserve import durations, hostlist
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.site import EvictBy, EvictHow, Find, Mode
+from slurm_reserve.site import BidBy, EvictBy, EvictHow, Find, Mode, Victims
 
 # A name that Slurm takes, that no command line misreads, and that is safe as a file's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -50,6 +51,16 @@ def _time_limit(value: Any) -> timedelta:
     found = _duration(value)
     if found < timedelta(minutes=1):
         raise _said("is less than any job's time limit; write 1m or more, or unlimited")
+    return found
+
+
+def _bid(value: Any) -> Decimal:
+    try:
+        found = Decimal(str(value)) if not isinstance(value, bool) else None
+    except InvalidOperation:
+        found = None
+    if found is None or not found.is_finite() or not 0 <= found < 1_000_000 or found != round(found, 6):
+        raise _said("is no bid; write a number such as 0.08: from 0 to 999999, with six decimals at most")
     return found
 
 
@@ -123,6 +134,8 @@ Interval = Annotated[Duration, AfterValidator(_not_nothing)]
 TimeLimit = Annotated[timedelta, BeforeValidator(_time_limit)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 Words = Annotated[frozenset[str], BeforeValidator(_words)]
+Bid = Annotated[Decimal, BeforeValidator(_bid)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 SignalName = Annotated[str, BeforeValidator(_signal)]
 WholePath = Annotated[Path, AfterValidator(_absolute)]
 
@@ -156,6 +169,9 @@ class LendModel(Strict):
     after_idle: Duration | None = None
     keep_idle_nodes: Annotated[int, Field(ge=0, strict=True)] | None = None
     max_time: TimeLimit | None = None
+    max_nodes: Count | None = None
+    last: bool | None = None
+    look_ahead: Duration | None = None
 
 
 class ReclaimModel(Strict):
@@ -166,6 +182,7 @@ class ReclaimModel(Strict):
     evict_by: EvictBy | None = None
     evict: EvictHow | None = None
     back_off: Duration | None = None
+    victims: Victims | None = None
 
 
 class RequestedModel(Strict):
@@ -201,7 +218,15 @@ class LendingModel(Strict):
 
     partitions: Words = frozenset()
     qos: Words = frozenset()
-    max_evictions_per_hour: Annotated[int, Field(ge=1, strict=True)] | None = None
+    max_evictions_per_hour: Count | None = None
+    bid: BidBy | None = None
+    bids: dict[str, Bid] | None = None
+    max_bid: Bid | None = None
+    displace: bool | None = None
+    max_nodes_per_user: Count | None = None
+    max_nodes_per_account: Count | None = None
+    max_run_time: Interval | None = None
+    expires_in_comment: bool | None = None
 
 
 class DaemonModel(Strict):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,6 +32,26 @@ class EvictHow(StrEnum):
 
     REQUEUE = "requeue"
     CANCEL = "cancel"
+
+
+class Victims(StrEnum):
+    """Which borrowers go first; :mod:`slurm_reserve.victims` says what each means."""
+
+    LEAST_LOSS = "least_loss"
+    YOUNGEST = "youngest"
+    LOWEST_BID = "lowest_bid"
+    FEWEST_JOBS = "fewest_jobs"
+    FEWEST_NODES = "fewest_nodes"
+    SPREAD = "spread"
+
+
+class BidBy(StrEnum):
+    """Which field of a borrower is its bid."""
+
+    NONE = "none"
+    QOS = "qos"  # what the site says each QOS is worth
+    NICE = "nice"  # the nicer, the less
+    COMMENT = "comment"  # bid=0.08
 
 
 class Mode(StrEnum):
@@ -65,6 +87,9 @@ class LendPolicy:
     after_idle: timedelta = timedelta(0)
     keep_idle_nodes: int = 0
     max_time: timedelta | None = None
+    max_nodes: int | None = None  # so many are lent at most
+    last: bool = False  # lent only when no other reservation will do
+    look_ahead: timedelta = timedelta(minutes=30)  # how soon an owner's job must be expected to keep long borrowers out
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +101,7 @@ class ReclaimPolicy:
     evict_by: EvictBy = EvictBy.DAEMON
     evict: EvictHow = EvictHow.REQUEUE
     back_off: timedelta = timedelta(0)
+    victims: Victims = Victims.LEAST_LOSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +140,24 @@ class Lending:
     partitions: frozenset[str] = frozenset()
     qos: frozenset[str] = frozenset()
     max_evictions_per_hour: int = 1000  # the brake: with more, nothing is lent until an admin has looked
+    bid: BidBy = BidBy.NONE
+    bids: Mapping[str, Decimal] = field(default_factory=dict)  # QOS -> its bid; 0 for one that is not named
+    max_bid: Decimal = Decimal(100)  # a higher bid counts as this
+    displace: bool = False  # whether a higher waiting bid puts a lower running one out
+    max_nodes_per_user: int | None = None  # of others' reservations, at any time
+    max_nodes_per_account: int | None = None
+    max_run_time: timedelta | None = None  # of a borrower, all its runs together; then it is ended for good
+    expires_in_comment: bool = False  # whether `expires=` and `run_time=` in a borrower's comment hold
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether nice and comment of jobs matter, and so must be read."""
+        return self.bid in (BidBy.NICE, BidBy.COMMENT) or self.expires_in_comment
+
+    @property
+    def ends_borrowers(self) -> bool:
+        """Whether borrowers may run out of time for good, and so their run time is added up."""
+        return self.max_run_time is not None or self.expires_in_comment
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,132 @@
 """Which borrowers go, so that an owner's job fits. Pure.
 
-Candidates are taken away one at a time, those that lose least first, until the job fits; then, in reverse, each is
-put back that turns out not to be needed (B18, B28).
+Candidates are taken away one at a time, the cheapest first, until the job fits; then, in reverse, each is put back that
+turns out not to be needed (B18, B28). What is cheap is for the site to say: each of its words is one function here,
+which rates any set of victims. The set of one says in which order they are taken away, and of several ways to make the
+job fit the one is kept that rates lowest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
+from slurm_reserve import bids
+from slurm_reserve.memory import Pain
 from slurm_reserve.model import Job, JobKey
+from slurm_reserve.site import Lending, Victims
+from slurm_reserve.view import View
 
 Fits = Callable[[frozenset[JobKey]], bool]
 
-
-def lost_work(job: Job, now: datetime) -> timedelta:
-    """CPU time that is thrown away when the job goes now."""
-    return (now - job.started) * job.shape.cpus if job.started else timedelta(0)
+PAIN_HALVES_IN = timedelta(days=1)
 
 
-def choose(
-    candidates: Iterable[Job], fits: Fits, now: datetime, told: frozenset[JobKey] = frozenset()
-) -> tuple[Job, ...] | None:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What victims are rated by, besides themselves."""
+
+    now: datetime
+    told: frozenset[JobKey] = frozenset()  # have had their notice, and go before others
+    saved: Mapping[JobKey, datetime] = field(default_factory=dict)  # when they last saved their work
+    pains: Mapping[str, Pain] = field(default_factory=dict)
+    lending: Lending = field(default_factory=Lending)
+
+    @staticmethod
+    def of(view: View) -> Look:
+        """At this moment."""
+        memory = view.memory
+        return Look(view.cluster.at, frozenset(memory.notices), memory.saved, memory.pains, view.site.lending)
+
+    def lost(self, job: Job) -> timedelta:
+        """CPU time that is thrown away when the job goes now: since its start, or since it last saved its work."""
+        if job.started is None:
+            return timedelta(0)
+        since = max(job.started, self.saved.get(job.key, job.started))
+        return max(self.now - since, timedelta(0)) * job.shape.cpus
+
+    def bid(self, job: Job) -> Decimal:
+        """What it bids."""
+        return bids.bid(self.lending, job)
+
+
+Rate = Callable[[Sequence[Job], Look], tuple[Any, ...]]
+
+
+def _lost(jobs: Sequence[Job], look: Look) -> timedelta:
+    return sum(map(look.lost, jobs), timedelta(0))
+
+
+def _highest_bid(jobs: Sequence[Job], look: Look) -> Decimal:
+    return max(map(look.bid, jobs), default=bids.NOTHING)
+
+
+def least_loss(jobs: Sequence[Job], look: Look) -> tuple[Any, ...]:
+    """Lowest bid first, then least lost work, then fewest jobs. The default."""
+    return _highest_bid(jobs, look), _lost(jobs, look), len(jobs)
+
+
+def youngest(jobs: Sequence[Job], look: Look) -> tuple[Any, ...]:
+    """The latest start first, however much runs there."""
+    return sum((look.now - job.started for job in jobs if job.started), timedelta(0)), len(jobs)
+
+
+def lowest_bid(jobs: Sequence[Job], look: Look) -> tuple[Any, ...]:
+    """Those that pay least for an hour together, bid times nodes; then least lost work."""
+    return sum((look.bid(job) * len(job.nodes) for job in jobs), bids.NOTHING), _lost(jobs, look), len(jobs)
+
+
+def fewest_jobs(jobs: Sequence[Job], look: Look) -> tuple[Any, ...]:
+    """As few as possible, whatever they lose."""
+    return len(jobs), _highest_bid(jobs, look), _lost(jobs, look)
+
+
+def fewest_nodes(jobs: Sequence[Job], look: Look) -> tuple[Any, ...]:
+    """As few nodes freed beyond need as possible; then least lost work."""
+    nodes = frozenset().union(*(job.nodes for job in jobs))
+    return len(nodes), _highest_bid(jobs, look), _lost(jobs, look)
+
+
+def spread(jobs: Sequence[Job], look: Look) -> tuple[Any, ...]:
+    """Whoever has lost least by evictions lately, so that they do not always hit the same."""
+    costs: dict[str, timedelta] = {}
+    for job in jobs:
+        costs[job.user] = costs.get(job.user, pain(look.pains.get(job.user), look.now)) + look.lost(job)
+    return _highest_bid(jobs, look), max(costs.values(), default=timedelta(0)), _lost(jobs, look)
+
+
+RATES: Mapping[Victims, Rate] = {
+    Victims.LEAST_LOSS: least_loss,
+    Victims.YOUNGEST: youngest,
+    Victims.LOWEST_BID: lowest_bid,
+    Victims.FEWEST_JOBS: fewest_jobs,
+    Victims.FEWEST_NODES: fewest_nodes,
+    Victims.SPREAD: spread,
+}
+
+
+def pain(known: Pain | None, now: datetime) -> timedelta:
+    """What evictions have cost a user, as it still counts: half of it each day."""
+    if known is None:
+        return timedelta(0)
+    return known.lost * float(0.5 ** (max(now - known.at, timedelta(0)) / PAIN_HALVES_IN))
+
+
+def choose(candidates: Iterable[Job], fits: Fits, look: Look, rate: Rate = least_loss) -> tuple[Job, ...] | None:
     """The victims, in the order in which they go; None when not even all of them would do.
 
-    `fits` answers whether the owner's job fits once those runs are gone. Jobs in `told` have had their notice and go
-    before others. Two orders of taking away are tried, job by job and node by node, and the smaller loss is kept.
+    `fits` answers whether the owner's job fits once those runs are gone. Jobs that have had their notice go before
+    others. Two orders of taking away are tried, job by job and node by node, and the cheaper outcome is kept.
     """
     latest_first = sorted(candidates, key=lambda job: (job.submitted, job.id), reverse=True)
-    jobs = sorted(latest_first, key=lambda job: (job.key not in told, lost_work(job, now)))
+    jobs = sorted(latest_first, key=lambda job: (job.key not in look.told, rate([job], look)))
     if not fits(frozenset(job.key for job in jobs)):
         return None
-    plans = [_minimal(order, fits) for order in (jobs, _by_node(jobs, now))]
-    return min(plans, key=lambda plan: _cost(plan, now, told))
+    plans = [_minimal(order, fits) for order in (jobs, _by_node(jobs, look, rate))]
+    return min(plans, key=lambda plan: (_told_in_vain(plan, look), rate(plan, look)))
 
 
 def _minimal(order: Sequence[Job], fits: Fits) -> tuple[Job, ...]:
@@ -48,16 +142,17 @@ def _minimal(order: Sequence[Job], fits: Fits) -> tuple[Job, ...]:
     return tuple(gone)
 
 
-def _by_node(jobs: Sequence[Job], now: datetime) -> list[Job]:
+def _by_node(jobs: Sequence[Job], look: Look, rate: Rate) -> list[Job]:
     """The same jobs, but all of the cheapest node's first, then the next node's."""
-    loss: dict[str, timedelta] = {}
+    on: dict[str, list[Job]] = {}
     for job in jobs:
         for node in job.nodes:
-            loss[node] = loss.get(node, timedelta(0)) + lost_work(job, now)
-    return sorted(jobs, key=lambda job: min(((loss[node], node) for node in job.nodes), default=(timedelta(0), "")))
+            on.setdefault(node, []).append(job)
+    ranked = sorted(on, key=lambda node: (rate(on[node], look), node))
+    place = {node: number for number, node in enumerate(ranked)}
+    return sorted(jobs, key=lambda job: min((place[node] for node in job.nodes), default=-1))
 
 
-def _cost(plan: Sequence[Job], now: datetime, told: frozenset[JobKey]) -> tuple[int, timedelta, int]:
-    fresh = sum(job.key not in told for job in plan)
-    already_told = bool(told) and fresh
-    return (int(already_told), sum((lost_work(job, now) for job in plan), timedelta(0)), len(plan))
+def _told_in_vain(plan: Sequence[Job], look: Look) -> int:
+    """How many more would have to be told, when some were already."""
+    return sum(job.key not in look.told for job in plan) if look.told else 0

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from slurm_reserve import bids
 from slurm_reserve.fit import Room, Rooms
 from slurm_reserve.memory import Evicted, Memory
 from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation, SlurmConfig
-from slurm_reserve.site import ReservationSpec, Site
+from slurm_reserve.site import BidBy, Owner, ReservationSpec, Site
 
 # An eviction that has not shown after so long is issued again: slurmctld may have forgotten it in a crash.
 EVICTION_SHOWS_WITHIN = timedelta(seconds=15)
@@ -66,18 +67,29 @@ class View:
         return {job.key: job for job in self.cluster.jobs if job.nodes or job.reservation}
 
     @cached_property
+    def by_request(self) -> Mapping[str, list[Job]]:
+        """All jobs by what their user submitted: an array's tasks under its id."""
+        found: dict[str, list[Job]] = defaultdict(list)
+        for job in self.cluster.jobs:
+            found[job.id.partition("_")[0]].append(job)
+        return found
+
+    @cached_property
     def pending(self) -> tuple[Job, ...]:
         """Waiting jobs, in no order: there may be a hundred thousand."""
         return tuple(job for job in self.cluster.jobs if job.state == "PENDING" and not job.nodes)
 
     @cached_property
     def waiting_borrowers(self) -> tuple[Job, ...]:
-        """Borrowers that wait, in Slurm's order, but for those in reservations that are none of ours."""
+        """Borrowers that wait, the higher bid first, but for those in reservations that are none of ours."""
         ours = self.lend_names | {""}
         lendable, qos = self._lendable, self.site.lending.qos
         found = [job for job in self.pending if lendable[job.partitions] or job.qos in qos]
         found = [job for job in found if job.reservation in ours]
-        return tuple(sorted(found, key=in_slurms_order))
+        lending = self.site.lending
+        if lending.bid is BidBy.NONE:
+            return tuple(sorted(found, key=in_slurms_order))
+        return tuple(sorted(found, key=lambda job: bids.by_bid(lending, job)))
 
     @cached_property
     def _waiting(self) -> Mapping[tuple[str, str], list[Job]]:
@@ -205,9 +217,14 @@ class View:
         """
         return self.grace + 2 * backfill_interval(self.cluster.config)
 
+    @cached_property
+    def _fresh(self) -> tuple[datetime, datetime]:
+        return self.cluster.at - self.grace, self.cluster.at + self.grace
+
     def is_fresh(self, job: Job) -> bool:
         """Whether Slurm has not had two passes yet to start it; never so for long, should the clock be put back."""
-        return abs(self.cluster.at - (job.eligible or job.submitted)) <= self.grace
+        first, last = self._fresh
+        return first <= (job.eligible or job.submitted) <= last
 
     def is_borrower(self, job: Job) -> bool:
         """Asked to be run on terms that let it be evicted: all its partitions, or its QOS, are lendable."""
@@ -215,14 +232,37 @@ class View:
 
     def is_owners(self, spec: ReservationSpec, job: Job) -> bool:
         """Belongs to the reservation's owner and is no borrower (B41); every list that is given must hold."""
+        return not self.is_borrower(job) and self.is_from_owner(spec, job)
+
+    def is_from_owner(self, spec: ReservationSpec, job: Job) -> bool:
+        """Whether the owner submitted it, borrower or not; with no owner declared everybody is."""
         owner = spec.owner
-        if self.is_borrower(job):
-            return False
         if owner.users and job.user not in owner.users:
             return False
         if owner.accounts and job.account not in owner.accounts:
             return False
         return not owner.groups or job.user in self._members(spec)
+
+    @cached_property
+    def _specs_of(self) -> Mapping[tuple[str, str], list[ReservationSpec]]:
+        """The reservations that somebody may be an owner of, by user and by account."""
+        found: dict[tuple[str, str], list[ReservationSpec]] = defaultdict(list)
+        for spec in self.site.reservations:
+            for key in self._keys(spec) if spec.owner != Owner() else ():
+                found[key].append(spec)
+        return found
+
+    def from_owners(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those whose user, or account, may be an owner of anything."""
+        users = {name for kind, name in self._specs_of if kind == "user"}
+        accounts = {name for kind, name in self._specs_of if kind == "account"}
+        return [job for job in jobs if job.user in users or job.account in accounts]
+
+    def owned_by(self, job: Job) -> tuple[str, ...]:
+        """Names of the reservations whose owner submitted the job, borrower or not."""
+        specs = self._specs_of
+        may_be = (*specs.get(("user", job.user), ()), *specs.get(("account", job.account), ()))
+        return tuple(spec.name for spec in may_be if self.is_from_owner(spec, job))
 
     def _members(self, spec: ReservationSpec) -> frozenset[str]:
         return frozenset().union(*(self.cluster.groups.get(group, frozenset()) for group in spec.owner.groups))

@@ -12,6 +12,7 @@ from slurm_reserve.actions import (
     DetachJob,
     EndWait,
     EvictJob,
+    ExpireJob,
     NotifyJob,
     UpdateReservation,
 )
@@ -56,6 +57,8 @@ def describe(action: Action, jobs: Mapping[JobKey, Job]) -> str:
         case EvictJob():
             how = "requeue" if action.requeue else "cancel"
             return f"{how} {who(action.job, jobs)} on {nodes(action.nodes)}"
+        case ExpireJob():
+            return f"end {who(action.job, jobs)} for good"
         case EndWait():
             at = f" from {action.at:%H:%M:%S}" if action.at else " now"
             return f"let {who(action.job, jobs)} run again{at}"

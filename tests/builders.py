@@ -127,8 +127,8 @@ def _loaded(node: Node, jobs: Iterable[Job]) -> Node:
 def spec(name: str = "physics", *names: str, **changes: Any) -> ReservationSpec:
     """A declared reservation of alice's."""
     base = ReservationSpec(name, Owner(users=frozenset({"alice"})), frozenset(names or ("n1", "n2")))
-    lend = {key: changes.pop(key) for key in ("enabled", "after_idle", "keep_idle_nodes", "max_time") if key in changes}
-    back = {key: changes.pop(key) for key in ("notice", "signal", "evict_by", "evict", "back_off") if key in changes}
+    lend = {key: changes.pop(key) for key in LendPolicy.__slots__ if key in changes}
+    back = {key: changes.pop(key) for key in ReclaimPolicy.__slots__ if key in changes}
     return replace(base, lend=LendPolicy(**lend), reclaim=ReclaimPolicy(**back), **changes)
 
 

@@ -15,7 +15,7 @@ from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Cluster, Job, JobKey, Node, Partition, Reservation, SlurmConfig
 from slurm_reserve.site import SlurmSettings
-from slurm_reserve.slurm import arguments, jobs, text
+from slurm_reserve.slurm import arguments, jobs, text, values
 from slurm_reserve.slurm.command import Commands, Wrap
 from slurm_reserve.slurm.kept import Kept
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
@@ -55,6 +55,7 @@ class CliSlurm:
         self._array_option = "--array-unique"
         self._knows_excluded = True
         self._knows_allowed_partitions = True
+        self._words = False  # whether nice and comment of jobs are read as well
 
     @property
     def calls(self) -> Counter[str]:
@@ -73,14 +74,14 @@ class CliSlurm:
 
     # Reading
 
-    def observe(self, groups: Sequence[str] = ()) -> Cluster:
+    def observe(self, groups: Sequence[str] = (), words: bool = False) -> Cluster:
         """Read the cluster; the order makes what changes in between err on the side of "in use".
 
         Reservations come first, so every job that is seen later is seen after the reservation it may be in. Nodes come
         before jobs: a job that started in between is then on a node that looked idle, and counts; were jobs read first,
         it would be missed and its node be taken for idle. Jobs come last, being what decisions about nodes rest on.
         """
-        at = self._now()
+        at, self._words = self._now(), words
         config = self._config.get(self._read_config)
         reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
         nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node"))
@@ -151,7 +152,7 @@ class CliSlurm:
         end = self._token()
         # Without --array-unique squeue hides a pending task that was changed by itself (attached to a reservation)
         # in the rest of its array. Releases that lack it (23.11 on) show such tasks with -r only.
-        argv = ["squeue", "-a", "--noconvert", "-O", jobs.job_format(end), *options]
+        argv = ["squeue", "-a", "--noconvert", "-O", jobs.job_format(end, self._words), *options]
         try:
             printed = self._commands.read(*argv, self._array_option)
         except SlurmUnavailableError as error:
@@ -159,9 +160,9 @@ class CliSlurm:
                 raise
             self._array_option = "-r"
             printed = self._commands.read(*argv, self._array_option)
-        self._knows_excluded = jobs.is_excluded_known(printed, end)
+        self._knows_excluded = jobs.is_excluded_known(printed)
         with collected_later():
-            return jobs.parse_jobs(printed, end, self._terms)
+            return jobs.parse_jobs(printed, end, self._terms, self._words)
 
     def _with_excluded(self, found: tuple[Job, ...]) -> tuple[Job, ...]:
         """Add what -O cannot print before 24.05; asked for when a job is new, for it seldom changes."""
@@ -248,6 +249,17 @@ class CliSlurm:
     def requeue_job(self, job: JobKey) -> None:
         """`scontrol requeue incomplete`; refused for a job that cannot be requeued."""
         self._commands.change("scontrol", "requeue", "incomplete", arguments.job(job.id))
+
+    def tell_job(self, job: JobKey, text: str) -> None:
+        """Write a sentence behind what is in the job's comment, unless it is there already."""
+        wanted, end = arguments.job(job.id), self._token()
+        printed = self._commands.read(
+            "squeue", "-a", "-h", "-t", "all", "-j", wanted, "-O", f"Comment:0{end}", self._array_option
+        )
+        comment = values.word(printed.partition(f"{end}\n")[0])
+        if text not in comment:
+            told = f"{comment}; {text}" if comment else text
+            self._commands.change("scontrol", "update", f"JobId={wanted}", f"Comment={told}")
 
     def cancel_job(self, job: JobKey) -> None:
         """End a job for good; nothing happens when it is over."""

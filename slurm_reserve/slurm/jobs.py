@@ -2,7 +2,8 @@
 
 Every field is printed in full, with a character behind it that no field of Slurm's holds. One field is free text where
 there is no accounting: a user may put anything into the account, line ends and separators included. So the account is
-the last field, and what ends a record holds a word that nobody can guess (`end`). No other free text is asked for.
+the last field, and what ends a record holds a word that nobody can guess (`end`). A job's comment is free text too; it
+is asked for only where the site goes by it, comes behind the account, and the same word stands between the two.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _WHO = (
     "NodeList", "PriorityLong", "RestartCnt", "TimeLimit", "SubmitTime", "StartTime", "EndTime", "EligibleTime",
     "BatchFlag", "Licenses", "Dependency", "Reason", "Account",
 )  # fmt: skip
+_WORDS = ("Nice", "Comment")  # what users say of their jobs
 _SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(_WHO)
+_MOST_COMMENT = 256  # characters of a comment that are looked at
 
 # States in which a job has had the nodes that squeue prints. In any other, known or not, it is taken to have them.
 _OVER = frozenset(
@@ -36,24 +39,28 @@ _OVER = frozenset(
 Excluded = Mapping[int, frozenset[str]]
 
 
-def job_format(end: str) -> str:
-    """The argument of `squeue -O`; `end` is to be a word that nobody can guess, and ends each record."""
+def job_format(end: str, words: bool = False) -> str:
+    """The argument of `squeue -O`; `end` is to be a word that nobody can guess, and ends each record.
+
+    With `words`, what users say of their jobs is printed too: nice and comment.
+    """
     first = [f"{field}:0{_FIELD}" for field in shapes.FIELDS[:-1]] + [f"{shapes.FIELDS[-1]}:0{_PART}"]
     then = [f"{field}:0{_FIELD}" for field in _WHO[:-1]] + [f"{_WHO[-1]}:0{_FIELD}{end}"]
-    return ",".join(first + then)
+    last = [f"{_WORDS[0]}:0{_FIELD}", f"{_WORDS[1]}:0{_FIELD}{end}"] if words else []
+    return ",".join(first + then) + (f"{_PART}," + ",".join(last) if words else "")
 
 
-def parse_jobs(text: str, end: str, terms: Terms) -> tuple[Job, ...]:
+def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[Job, ...]:
     """Read what squeue printed for :func:`job_format`, with its header, which tells "no jobs" from "no answer".
 
     The tasks of a pending array that are printed one by one (`squeue -r`) become one record again.
     """
-    records = _records(text, end)
+    records = _records(text, end, words)
     rests: dict[int, tuple[int, list[int]]] = {}  # number of a pending array -> where its record is, its tasks
     jobs: list[Job] = []
     for record in records[1:]:
         try:
-            job = _job(record, terms)
+            job = _job_with_words(record, end, terms) if words else _job(record, terms)
         except (ValueError, KeyError, IndexError, OverflowError, ReserveError) as error:
             raise unreadable("a job", record, str(error)) from error
         if job.is_pending and job.id.startswith(f"{job.job_id}_"):
@@ -68,9 +75,10 @@ def parse_jobs(text: str, end: str, terms: Terms) -> tuple[Job, ...]:
     return tuple(jobs)
 
 
-def is_excluded_known(text: str, end: str) -> bool:
+def is_excluded_known(text: str) -> bool:
     """Whether this release's squeue -O has the field ExcNodes (since 24.05): it prints no title for one it lacks."""
-    return _records(text, end)[0].split(_FIELD)[shapes.FIELDS.index("ExcNodes")] != ""
+    titles, where = text.split(_FIELD, len(shapes.FIELDS)), shapes.FIELDS.index("ExcNodes")
+    return len(titles) <= where or titles[where] != ""
 
 
 def parse_excluded(text: str) -> dict[int, frozenset[str]]:
@@ -97,12 +105,24 @@ def _shape_without(shape: Shape, nodes: frozenset[str]) -> Shape:
     return replace(shape, excluded_nodes=nodes)
 
 
-def _records(text: str, end: str) -> list[str]:
+def _job_with_words(record: str, end: str, terms: Terms) -> Job:
+    """A job with what its user says of it."""
+    known, between, said = record.partition(f"{_FIELD}{end}{_PART}")
+    nice, _, comment = said.partition(_FIELD)
+    if not between:
+        raise ValueError("number of fields")
+    return replace(_job(known, terms), nice=int(nice), comment=word(comment[:_MOST_COMMENT]))
+
+
+def _records(text: str, end: str, words: bool) -> list[str]:
     """The header and the records; raises when the answer is cut off or has other fields than were asked for."""
     records = text.split(f"{_FIELD}{end}\n")
     if len(records) < 2 or records.pop():
         raise unreadable("the list of jobs", text[-160:], "incomplete")
-    what, _, who = records[0].partition(_PART)
+    header, _, said = records[0].partition(f"{_FIELD}{end}{_PART}")
+    if bool(said) != words:
+        raise unreadable("squeue's header", records[0])
+    what, _, who = header.partition(_PART)
     if what.count(_FIELD) != _SHAPE_COUNT - 1 or who.count(_FIELD) != _WHO_COUNT - 1 or not who.startswith("JOBID"):
         raise unreadable("squeue's header", records[0])
     return records

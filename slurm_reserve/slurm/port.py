@@ -38,8 +38,11 @@ class Slurm(Protocol):
     Changing raises SlurmRefusedError when slurmctld said no, SlurmUnavailableError when it cannot be known.
     """
 
-    def observe(self, groups: Sequence[str] = ()) -> Cluster:
-        """Read reservations, nodes, partitions and every job that is not over; `groups` are resolved to members."""
+    def observe(self, groups: Sequence[str] = (), words: bool = False) -> Cluster:
+        """Read reservations, nodes, partitions and every job that is not over; `groups` are resolved to members.
+
+        With `words`, nice and comment of jobs as well, by this and by every later reading.
+        """
         ...
 
     def read_job(self, job_id: str) -> Job | None:
@@ -84,6 +87,10 @@ class Slurm(Protocol):
 
     def requeue_job(self, job: JobKey) -> None:
         """`scontrol requeue incomplete`; raises SlurmRefusedError when the job cannot be requeued."""
+        ...
+
+    def tell_job(self, job: JobKey, text: str) -> None:
+        """Write a sentence where the job's user sees it, behind what is there."""
         ...
 
     def cancel_job(self, job: JobKey) -> None:

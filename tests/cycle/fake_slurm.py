@@ -39,7 +39,7 @@ class FakeSlurm:
 
     # Reading
 
-    def observe(self, groups: Sequence[str] = ()) -> Cluster:
+    def observe(self, groups: Sequence[str] = (), words: bool = False) -> Cluster:
         self._reach("observe")
         jobs = [_built(job) for job in self.jobs.values()]
         active = [replace(r, is_active=r.start <= self.now < r.end) for r in self.reservations.values()]
@@ -123,6 +123,11 @@ class FakeSlurm:
         self._reach(f"cancel {job.id}")
         known = self._job(job)
         self.jobs[job.id] = replace(known, state="COMPLETING", batch=False)
+
+    def tell_job(self, job: JobKey, text: str) -> None:
+        self._reach(f"tell {job.id}")
+        known = self._job(job)
+        self.jobs[job.id] = replace(known, comment=f"{known.comment}; {text}")
 
     # What slurmctld does by itself
 

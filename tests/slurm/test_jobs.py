@@ -143,7 +143,7 @@ def test_tasks_printed_one_by_one_are_put_together_again(scene: str) -> None:
 
 
 def test_excluded_nodes_are_added_where_the_release_prints_them_elsewhere() -> None:
-    assert not is_excluded_known(recorded("jobs.requests"), END)
+    assert not is_excluded_known(recorded("jobs.requests"))
     excluded = parse_excluded(recorded("excluded.requests"))
     assert with_excluded(requested("-x", "n[3-4]"), excluded).shape.excluded_nodes == {"n3", "n4"}
     assert with_excluded(requested("-n1"), excluded) == requested("-n1")
@@ -154,7 +154,7 @@ def test_excluded_nodes_are_read_where_the_release_has_the_field() -> None:
     header, *records = recorded("jobs.requests").split(f"{END}\n")
     header = header.replace(f"{title}\x1f", f"{title}EXC_NODES\x1f")
     text = f"{END}\n".join([header, *records])
-    assert is_excluded_known(text, END)
+    assert is_excluded_known(text)
 
 
 # What is no answer

@@ -10,18 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slurm_reserve import invariants, plan
-from slurm_reserve.actions import AttachJob, CreateReservation, DeleteReservation, DetachJob, EvictJob, Group
+from slurm_reserve.actions import AttachJob, CreateReservation, DeleteReservation, DetachJob, EvictJob, ExpireJob, Group
 from slurm_reserve.memory import Attached, Evicted, Memory, Notice, Orders
 from slurm_reserve.model import Job
 from slurm_reserve.plan import Plan
-from slurm_reserve.reclaim import Verdict
-from slurm_reserve.site import EvictBy, Owner, Site
+from slurm_reserve.reclaim import Verdict, Victim
+from slurm_reserve.site import BidBy, EvictBy, Lending, Owner, Site, Victims
 from slurm_reserve.view import View
 
 from tests.builders import NOW, JobBuilder, cluster, job, nodes, reservation, site, spec
 
 NAMES = ("n1", "n2", "n3", "n4", "n5", "n6")
 REASONS = ("Resources", "Priority", "None", "Dependency", "BeginTime", "ReqNodeNotAvail, UnavailableNodes:n1")
+COMMENTS = ("", "", "bid=0.05", "bid=0.08", "bid=0.1 run_time=2m", "expires=2030-05-06T11:59:00Z")
 SLOW = [HealthCheck.too_slow]
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=SLOW)
 
@@ -37,11 +38,26 @@ def sites(draw: st.DrawFn) -> Site:
             "evict_by": st.sampled_from(EvictBy),
             "enabled": st.booleans(),
             "keep_idle_nodes": st.integers(0, 1),
+            "max_nodes": st.sampled_from([None, 1, 2]),
+            "last": st.booleans(),
+            "victims": st.sampled_from(Victims),
         }
     )
     first = spec("physics", *NAMES[:cut], **draw(policy))
     second = replace(spec("chemistry", *NAMES[cut:5], **draw(policy)), owner=Owner(users=frozenset({"dave"})))
-    return site(*draw(st.sampled_from([(first,), (first, second)])))
+    lending = draw(
+        st.builds(
+            Lending,
+            partitions=st.just(frozenset({"preempt"})),
+            bid=st.just(BidBy.COMMENT),
+            displace=st.booleans(),
+            max_nodes_per_user=st.sampled_from([None, 1]),
+            max_run_time=st.sampled_from([None, timedelta(minutes=5)]),
+            expires_in_comment=st.booleans(),
+        )
+        | st.just(Lending(frozenset({"preempt"})))
+    )
+    return site(*draw(st.sampled_from([(first,), (first, second)])), lending=lending)
 
 
 @st.composite
@@ -59,6 +75,7 @@ def jobs(draw: st.DrawFn, of_site: Site) -> list[JobBuilder]:
         built = built.whole_nodes(count) if draw(st.booleans()) else built.wanting(cpus=cpus, cpus_per_task=cpus)
         if draw(st.integers(0, 9)) == 0:
             built = built.wanting(unproven=("contiguous",))
+        built = built.but(comment=draw(st.sampled_from(COMMENTS)))
         every = [name for r in of_site.reservations for name in (r.name, r.lend_name)]
         likely = [of_site.reservations[0].lend_name] * 2 if built.job.partitions == ("preempt",) else ["physics"]
         built = built.in_(draw(st.sampled_from(["", "", *likely, *every, "strangers"])))
@@ -72,6 +89,8 @@ def jobs(draw: st.DrawFn, of_site: Site) -> list[JobBuilder]:
             built = built.completing() if draw(st.integers(0, 4)) == 0 else built
         else:
             built = built.waiting_for(draw(st.sampled_from(REASONS))).seconds_old(draw(st.integers(0, 500)))
+            if built.job.reason == "BeginTime":
+                built = built.but(eligible=NOW + timedelta(seconds=draw(st.integers(1, 4000))))
         found.append(built)
     return found
 
@@ -191,6 +210,17 @@ def _delete_strangers(seen: View, made: Plan) -> Plan:
     return _regroup(made, *(DeleteReservation(name, "planted") for name in seen.cluster.reservations))
 
 
+def _displace_anybody(seen: View, made: Plan) -> Plan:
+    waiting = seen.waiting_borrowers
+    running = [j for j in seen.touched.values() if j.holds_nodes and seen.is_borrower(j)]
+    victims = [Victim(j, "physics", "bid of a job", "planted", outbid_by=w.key) for j in running for w in waiting]
+    return replace(made, victims=tuple(victims))
+
+
+def _end_anybody(seen: View, made: Plan) -> Plan:
+    return _regroup(made, *(ExpireJob(j.key, "planted") for j in seen.cluster.jobs))
+
+
 def _attach_everybody(seen: View, made: Plan) -> Plan:
     return _regroup(made, *(AttachJob(j.key, "physics.lend", "planted") for j in seen.pending))
 
@@ -200,12 +230,14 @@ BUGS: list[tuple[str, Callable[[View, Plan], Plan]]] = [
     ("1", _queue_owners),
     ("2", _evict_anybody),
     ("2", _attach_everybody),
+    ("2", _end_anybody),
     ("3", _lend_beyond),
     ("3", _lend_with_flex),
     ("4", _forget_to_close),
     ("5", _evict_twice),
     ("6", _delete_strangers),
     ("6", _attach_everybody),
+    ("9", _displace_anybody),
 ]
 
 

@@ -1,0 +1,73 @@
+"""How long a node of a reservation is likely to stay idle of its owner (B33), from how long it did before. Pure.
+
+Each time an owner's job takes a node, the time for which it had been idle is counted, by its order of magnitude. What
+is said here puts nodes in order and is never trusted for the guarantee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from itertools import pairwise
+
+from slurm_reserve.memory import Spells
+from slurm_reserve.model import Reservation
+from slurm_reserve.view import View
+
+# The upper ends of the classes into which idle times are counted; the last class is open.
+ENDS = tuple(timedelta(minutes=m) for m in (1, 5, 15, 30, 60, 120, 240, 480, 1440, 4320, 10080))
+FEWEST = 5  # idle times that must have been counted before anything is said
+MOST = 200  # when so many have been counted, all counts are halved: what is long ago weighs less
+UNKNOWN = timedelta(hours=2)  # what an owner of whom nothing is known counts as: neither soon nor late
+
+
+def likely_idle(view: View, reservation: str, node: str) -> timedelta | None:
+    """For how much longer the node is likely to stay idle: half of the times it was longer. None: not known.
+
+    Only those earlier times count that were longer than the node has been idle by now.
+    """
+    spells = view.memory.spells.get(reservation)
+    since = view.memory.idle_since.get(node, view.cluster.at)
+    return likely_left(spells, view.cluster.at - since) if spells else None
+
+
+def likely_left(spells: Spells, idle: timedelta) -> timedelta | None:
+    """The median of the times that were longer than `idle`, less that."""
+    bounds = list(pairwise((timedelta(0), *ENDS, 2 * ENDS[-1])))
+    longer = [(count, start, end) for count, (start, end) in zip(spells, bounds, strict=True) if end > idle]
+    total = sum(count for count, _, _ in longer)
+    if total < FEWEST:
+        return None
+    passed = 0.0
+    for count, start, end in longer:
+        if passed + count >= total / 2:
+            begin = max(start, idle)
+            return begin + (end - begin) * ((total / 2 - passed) / count) - idle
+        passed += count
+    return None
+
+
+def over(view: View, reservations: Iterable[Reservation]) -> dict[str, list[timedelta]]:
+    """The idle times that an owner's job has ended since the last look, by reservation."""
+    found: dict[str, list[timedelta]] = {}
+    for reservation in reservations:
+        for node in reservation.nodes & view.memory.idle_since.keys():
+            if any(not view.is_borrower(job) for job in view.holders.get(node, ())):
+                since = view.memory.idle_since[node]
+                found.setdefault(reservation.name, []).append(view.cluster.at - since)
+    return found
+
+
+def counted(spells: Spells, times: Iterable[timedelta]) -> Spells:
+    """With these times counted as well."""
+    counts = list(spells) or [0] * (len(ENDS) + 1)
+    for time in times:
+        counts[sum(time >= end for end in ENDS)] += 1
+    if sum(counts) > MOST:
+        counts = [count // 2 for count in counts]
+    return tuple(counts)
+
+
+def remembered(view: View, reservations: Iterable[Reservation]) -> Mapping[str, Spells]:
+    """The counts that have changed."""
+    return {name: counted(view.memory.spells.get(name, ()), times) for name, times in over(view, reservations).items()}
