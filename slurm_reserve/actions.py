@@ -66,6 +66,7 @@ class AttachJob:
     job: JobKey
     reservation: str
     reason: str
+    is_requeue_needed: bool = False  # not where the job would be lost when it is evicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,34 @@ class NotifyJob:
     deadline: datetime
     nodes: frozenset[str]
     cause: str  # the job or order that wants the nodes
+    reason: str
+    reservation: str = ""  # whose nodes it holds
+    is_own_heeded: bool = False  # the signal that the job's script names goes before `signal`
+
+
+@dataclass(frozen=True, slots=True)
+class LetStay:
+    """Tell a borrower that was told to go that it may stay."""
+
+    job: JobKey
+    signal: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteJob:
+    """Say in a job's own comment, where its user sees it, what has become of it; what others wrote there is kept."""
+
+    job: JobKey
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldJob:
+    """Keep a pending job from starting until its user releases it."""
+
+    job: JobKey
     reason: str
 
 
@@ -127,9 +156,12 @@ Action = (
     | AttachJob
     | DetachJob
     | NotifyJob
+    | LetStay
     | EvictJob
     | ExpireJob
     | EndWait
+    | NoteJob
+    | HoldJob
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from slurm_reserve.model import SlurmConfig
-from slurm_reserve.site import ReservationSpec, Site
+from slurm_reserve.site import AfterMost, ReservationSpec, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Bound:
     """The parts of the wait, in the order in which they pass."""
 
     detect: timedelta  # until the daemon sees the job
-    notice: timedelta
+    notice: timedelta  # with the extra time, or the run time that borrowers are promised, whichever is longer
     kill: timedelta  # KillWait, between SIGTERM and SIGKILL: slurm.conf(5)
     epilog: timedelta
     scheduling: timedelta  # until the next scheduling pass
@@ -30,4 +30,12 @@ def bound(site: Site, config: SlurmConfig, spec: ReservationSpec) -> Bound:
     daemon = site.daemon
     # Steps get SIGKILL after KillWait, but after 5 s at the earliest.
     kill = max(config.kill_wait, timedelta(seconds=5))
-    return Bound(daemon.poll, spec.reclaim.notice, kill, daemon.epilog_time, daemon.scheduling_pass)
+    return Bound(daemon.poll, longest_stay(site, spec), kill, daemon.epilog_time, daemon.scheduling_pass)
+
+
+def longest_stay(site: Site, spec: ReservationSpec) -> timedelta:
+    """How long a borrower may go on after its nodes were wanted back."""
+    lending, policy = site.lending, spec.reclaim
+    is_protecting = lending.max_evictions and lending.after_max_evictions is AfterMost.PROTECT
+    promised = max(policy.min_run_time, lending.protect_for if is_protecting else timedelta(0))
+    return max(policy.notice, promised) + policy.extra_time

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from slurm_reserve import invariants, plan, scope
@@ -44,10 +44,17 @@ class Result:
     outcomes: tuple[Outcome, ...] = ()
 
 
-def observe(site: Site, slurm: Slurm) -> Cluster:
-    """Read the cluster, with the members of the groups that own something."""
+def observe(site: Site, slurm: Slurm, told: Iterable[JobKey] = ()) -> Cluster:
+    """Read the cluster, with the members of the groups that own something.
+
+    And what the jobs that were told to go say in their comments, where they may ask for more time.
+    """
     groups = sorted({group for spec in site.reservations for group in spec.owner.groups})
-    return slurm.observe(groups, words=site.lending.reads_words)
+    cluster = slurm.observe(groups, words=site.lending.reads_words)
+    if not any(spec.reclaim.extra_time for spec in site.reservations):
+        return cluster
+    running = sorted({job.id for job in cluster.jobs if job.nodes} & {key.id for key in told})
+    return replace(cluster, comments=slurm.read_comments(running)) if running else cluster
 
 
 def _as_it_is(view: View) -> View:
@@ -74,8 +81,9 @@ def run_once(
     see: Callable[[View], View] = _as_it_is,
 ) -> Result:
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
-    cluster = observe(site, slurm)
-    result = decide(site, cluster, ledger.memory(), see)
+    memory = ledger.memory()
+    cluster = observe(site, slurm, memory.notices)
+    result = decide(site, cluster, memory, see)
     is_recorded = recorder.decided(result.view, result.plan)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)
     outcomes: list[Outcome] = []

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import lru_cache
 
 from slurm_reserve import lookahead
+from slurm_reserve.bound import longest_stay
 from slurm_reserve.lookahead import Expected
 from slurm_reserve.model import Job, Reservation
 from slurm_reserve.site import Find, ReservationSpec
@@ -105,7 +106,8 @@ def is_lending_on(view: View, spec: ReservationSpec) -> bool:
 def lead_time(view: View, spec: ReservationSpec) -> timedelta:
     """How long before a fixed time a borrower must be told to go, to be gone by then."""
     daemon = view.site.daemon
-    return spec.reclaim.notice + view.cluster.config.kill_wait + daemon.epilog_time + daemon.poll + END_MARGIN
+    stay = longest_stay(view.site, spec)
+    return stay + view.cluster.config.kill_wait + daemon.epilog_time + daemon.poll + END_MARGIN
 
 
 def _maintenance(view: View, spec: ReservationSpec, reservation: Reservation) -> list[Recall]:

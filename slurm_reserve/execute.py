@@ -7,12 +7,11 @@ has happened. What is about to be signalled or evicted is read again by itself j
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from slurm_reserve import victims
+from slurm_reserve import victims, words
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -23,11 +22,15 @@ from slurm_reserve.actions import (
     EvictJob,
     ExpireJob,
     Group,
+    HoldJob,
+    LetStay,
+    NoteJob,
     NotifyJob,
     UpdateReservation,
 )
 from slurm_reserve.ledger import Ledger
-from slurm_reserve.model import Job
+from slurm_reserve.memory import Evicted
+from slurm_reserve.model import Job, JobKey
 from slurm_reserve.site import LEND_SUFFIX
 from slurm_reserve.slurm.port import Slurm, SlurmRefusedError
 
@@ -44,6 +47,7 @@ class Status(StrEnum):
     GONE = "no longer there"
     REFUSED = "refused"
     LEFT_OUT = "not tried"
+    UNFIT = "not lent to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,7 @@ class Executor:
                 self.slurm.delete_reservation(action.name)
                 self.ledger.drop("made", action.name)
             case AttachJob():
-                self.ledger.put("attached", action.job, {"reservation": action.reservation, "at": self.clock()})
-                self.slurm.set_job_reservation(action.job, action.reservation)
+                return self._attach(action)
             case DetachJob():
                 self._detach(action)
             case NotifyJob():
@@ -110,9 +113,34 @@ class Executor:
                 return self._evict(action)
             case ExpireJob():
                 return self._expire(action)
-            case EndWait():
-                self._end_wait(action)
+            case _:
+                self._afterwards(action)
         return Status.DONE
+
+    def _attach(self, action: AttachJob) -> Status:
+        """What cannot be requeued is lent to only where the site allows it; Slurm says it of one job at a time."""
+        if action.is_requeue_needed and not self.slurm.is_requeued(action.job.id):
+            self.ledger.put("unfit", action.job, "it would be lost, for it is not to be requeued (--no-requeue)")
+            return Status.UNFIT
+        self.ledger.put("attached", action.job, {"reservation": action.reservation, "at": self.clock()})
+        self.slurm.set_job_reservation(action.job, action.reservation)
+        return Status.DONE
+
+    def _afterwards(self, action: LetStay | EndWait | HoldJob | NoteJob) -> None:
+        """For those that may stay, or have gone."""
+        match action:
+            case LetStay():
+                self.slurm.signal_job(action.job, action.signal)
+            case EndWait():
+                self.slurm.set_job_start(action.job, _start(action))
+                self._mark_eviction(action.job, lambda evicted: replace(evicted, is_back=True))
+            case HoldJob():
+                self.slurm.hold_job(action.job)
+                self.slurm.set_job_start(action.job, "now")  # once it is released nothing else keeps it
+                self._mark_eviction(action.job, lambda evicted: replace(evicted, is_back=True))
+            case NoteJob():
+                self._note(action.job, action.text)
+                self._mark_eviction(action.job, lambda evicted: replace(evicted, is_noted=True))
 
     def _create(self, action: CreateReservation) -> None:
         """The record comes first (B2); one that is refused leaves none that was not there."""
@@ -141,8 +169,12 @@ class Executor:
         job = self._still(action)
         if job is None:
             return Status.GONE
-        self.slurm.signal_job(action.job, action.signal)
-        notice = {"at": self.clock(), "deadline": action.deadline, "cause": action.cause}
+        own = self.slurm.read_own_signal(action.job.id) if action.is_own_heeded and job.batch else None
+        signal, batch_only = own or (action.signal, False)
+        self.slurm.signal_job(action.job, signal, batch_only)
+        notice = {
+            "at": self.clock(), "deadline": action.deadline, "cause": action.cause, "reservation": action.reservation,
+        }  # fmt: skip
         self.ledger.put("notices", action.job, notice)
         return Status.DONE
 
@@ -151,11 +183,12 @@ class Executor:
         job = self._still(action)
         if job is None:
             return Status.GONE
-        evicted = {"at": self.clock(), "cause": action.cause, "reservation": action.reservation}
-        self.ledger.put("evicted", action.job, evicted)
+        evicted = Evicted(self.clock(), action.cause, action.reservation, words.nodes(job.nodes))
+        self.ledger.put_evicted(action.job, evicted)
         self.ledger.put("eviction_times", action.job, self.clock())
         self._note_pain(job)
         if not (action.requeue and self._requeue(action)):
+            self._note(action.job, f"cancelled {evicted.at:%Y-%m-%dT%H:%M:%S%z} for {action.cause}: {action.reason}")
             self.slurm.cancel_job(action.job)
         elif job.reservation.endswith(LEND_SUFFIX):
             self.slurm.set_job_reservation(action.job, "")
@@ -193,15 +226,24 @@ class Executor:
         job = self.slurm.read_job(action.job.id)
         if job is None or job.key != action.job or job.is_completing or not self.is_borrower(job):
             return Status.GONE
-        self.ledger.put("evicted", action.job, {"at": self.clock(), "cause": "its time is over", "reservation": ""})
-        with suppress(SlurmRefusedError):
-            self.slurm.tell_job(action.job, f"slurm_reserve: ended for good, for {action.reason}")
+        self.ledger.put_evicted(action.job, Evicted(self.clock(), "its time is over"))
+        self._note(action.job, f"ended for good, for {action.reason}")
         self.slurm.cancel_job(action.job)
         return Status.DONE
 
-    def _end_wait(self, action: EndWait) -> None:
-        at = "now" if action.at is None else action.at.strftime("%Y-%m-%dT%H:%M:%S")
-        self.slurm.set_job_start(action.job, at)
-        for key in self.ledger.memory().evicted:
-            if key.id == action.job.id and key.restarts < action.job.restarts:
-                self.ledger.drop("evicted", key)
+    def _note(self, job: JobKey, text: str) -> None:
+        """Say it in the job's comment; where that is refused, eviction and return go on without."""
+        try:
+            self.slurm.set_job_comment(job, words.with_note(self.slurm.read_comments([job.id]).get(job.id, ""), text))
+        except (SlurmRefusedError, ValueError):
+            return
+
+    def _mark_eviction(self, job: JobKey, mark: Callable[[Evicted], Evicted]) -> None:
+        """Of the run before this one."""
+        for key, evicted in self.ledger.memory().evicted.items():
+            if key.id == job.id and key.restarts == job.restarts - 1:
+                self.ledger.put_evicted(key, mark(evicted))
+
+
+def _start(action: EndWait) -> str:
+    return "now" if action.at is None else action.at.strftime("%Y-%m-%dT%H:%M:%S")

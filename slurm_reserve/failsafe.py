@@ -36,7 +36,8 @@ def giving_back(view: View, is_all: bool = False) -> View:
     orders = view.memory.orders
     kept = {name: order for name, order in orders.lend.items() if name not in names}
     memory = replace(view.memory, orders=replace(orders, paused=True, lend=kept))
-    return View(replace(view.site, reservations=specs), view.cluster, memory)
+    lending = replace(view.site.lending, max_evictions=0)  # whom that protected, and nobody is held for this
+    return View(replace(view.site, reservations=specs, lending=lending), view.cluster, memory)
 
 
 def still_lent(view: View, is_all: bool = False) -> list[Job]:
@@ -49,5 +50,6 @@ def still_lent(view: View, is_all: bool = False) -> list[Job]:
 
 
 def _off(spec: ReservationSpec) -> ReservationSpec:
-    at_once = replace(spec.reclaim, notice=timedelta(0), evict_by=EvictBy.DAEMON)
+    none = timedelta(0)
+    at_once = replace(spec.reclaim, notice=none, extra_time=none, min_run_time=none, evict_by=EvictBy.DAEMON)
     return replace(spec, lend=replace(spec.lend, enabled=False), reclaim=at_once)

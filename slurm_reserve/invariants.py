@@ -15,6 +15,9 @@ from slurm_reserve.actions import (
     DetachJob,
     EvictJob,
     ExpireJob,
+    HoldJob,
+    LetStay,
+    NoteJob,
     NotifyJob,
     UpdateReservation,
 )
@@ -151,6 +154,8 @@ def _strangers_untouched(view: View, plan: Plan) -> Iterator[str]:
     for action in plan.actions:
         if isinstance(action, CreateReservation | UpdateReservation | DeleteReservation) and action.name not in ours:
             yield f"6: reservation {action.name} is not ours"
+        if isinstance(action, HoldJob | NoteJob | LetStay) and not _is_known(view, action.job):
+            yield f"6: job {action.job.id} was neither evicted nor told to go"
         if isinstance(action, AttachJob | DetachJob):
             job = jobs.get(action.job)
             if job is not None and job.reservation and not ours & set(job.reservation.split(",")):
@@ -161,6 +166,10 @@ def _strangers_untouched(view: View, plan: Plan) -> Iterator[str]:
     for loan in plan.loans:
         if loan.nodes & under:
             yield f"6: job {loan.job.id} is lent nodes under maintenance"
+
+
+def _is_known(view: View, job: JobKey) -> bool:
+    return job in view.memory.notices or (job.id, job.restarts - 1) in view.evictions
 
 
 CHECKS: tuple[Check, ...] = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -34,7 +35,7 @@ T = TypeVar("T")
 FILE_NAME = "ledger.db"
 KINDS: Final = (
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
-    "corrected", "saved", "tallies", "pains", "spells", "orders", "load",
+    "corrected", "saved", "tallies", "pains", "spells", "orders", "load", "unfit",
 )  # fmt: skip
 # What was noted by our own clock; the rest is Slurm's word or an admin's.
 _BY_OUR_CLOCK = ("attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times")
@@ -89,6 +90,10 @@ class Ledger:
             self._facts[kind][name] = text
             self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (kind, name, text))])
 
+    def put_evicted(self, key: JobKey, evicted: Evicted) -> None:
+        """Remember an eviction, or what has come of it."""
+        self.put("evicted", key, asdict(evicted))
+
     def drop(self, kind: str, key: str | JobKey) -> None:
         """Forget one fact."""
         if self._facts[kind].pop(_key(key), None) is not None:
@@ -105,7 +110,7 @@ class Ledger:
 
     def keep_only(self, job_ids: frozenset[str]) -> None:
         """Forget what is remembered of jobs that are over. A task may still be part of its array's record."""
-        for kind in ("attached", "notices", "evicted", "not_before", "saved"):
+        for kind in ("attached", "notices", "evicted", "not_before", "saved", "unfit"):
             for key in map(_job_key, tuple(self._facts[kind])):
                 if not job_ids & {key.id, key.id.split("_")[0]}:
                     self.drop(kind, key)
@@ -165,11 +170,12 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
     return Memory(
         made={key: _time(json.loads(value)) for key, value in facts["made"].items()},
         attached=jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]))),
-        notices=jobs("notices", lambda v: Notice(_time(v["at"]), _time(v["deadline"]), v["cause"])),
-        evicted=jobs("evicted", lambda v: Evicted(_time(v["at"]), v["cause"], v["reservation"])),
+        notices=jobs("notices", lambda v: Notice(**v | {"at": _time(v["at"]), "deadline": _time(v["deadline"])})),
+        evicted=jobs("evicted", lambda v: Evicted(**v | {"at": _time(v["at"])})),
         waiting_since=jobs("waiting_since", _time),
         idle_since={key: _time(json.loads(value)) for key, value in facts["idle_since"].items()},
         not_before=jobs("not_before", _time),
+        unfit=jobs("unfit", str),
         eviction_times=tuple(_time(json.loads(value)) for value in facts["eviction_times"].values()),
         corrected={key: _corrected(json.loads(value)) for key, value in facts["corrected"].items()},
         saved=jobs("saved", _time),

@@ -15,6 +15,7 @@ from slurm_reserve.choice import Lending, Loan, Market
 from slurm_reserve.ground import Ground
 from slurm_reserve.lots import lot
 from slurm_reserve.model import Job, JobKey
+from slurm_reserve.site import Reluctance
 from slurm_reserve.view import View
 
 __all__ = ["Lending", "Loan", "braked", "lend", "may_lend", "net_missing"]
@@ -123,6 +124,10 @@ def _unlendable(view: View, job: Job) -> str:
         return "heterogeneous jobs are not lent to"
     if job.licenses:
         return "holds licences, which Slurm never takes back by preemption"
+    if not job.batch and Reluctance.INTERACTIVE in view.site.lending.refuse:
+        return "it would be lost, for it is interactive"
+    if unfit := view.memory.unfit.get(job.key):
+        return unfit
     if job.id not in view.sent_before:
         return ""
     until = view.memory.not_before.get(job.key)

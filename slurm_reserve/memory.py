@@ -28,15 +28,19 @@ class Notice:
     at: datetime
     deadline: datetime
     cause: str
+    reservation: str = ""  # whose nodes it holds
 
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """An eviction that was issued."""
+    """An eviction that was issued, or that a borrower which was told to go has forestalled."""
 
     at: datetime
     cause: str
     reservation: str = ""  # whose nodes it held
+    nodes: str = ""  # for its user to read
+    is_noted: bool = False  # in the job's own comment
+    is_back: bool = False  # its wait was ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class Memory:
     waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)  # owner's jobs that want nodes
     idle_since: Mapping[str, datetime] = field(default_factory=dict)  # reserved nodes without an owner's job
     not_before: Mapping[JobKey, datetime] = field(default_factory=dict)  # jobs that did not start where sent
+    unfit: Mapping[JobKey, str] = field(default_factory=dict)  # borrowers that are not lent to -> why
     eviction_times: tuple[datetime, ...] = ()  # of the last hour, for the brake
     corrected: Mapping[str, Corrected] = field(default_factory=dict)  # "reservation aspect" -> what was put right
     saved: Mapping[JobKey, datetime] = field(default_factory=dict)  # when a borrower last saved its work

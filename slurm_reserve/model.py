@@ -184,4 +184,5 @@ class Cluster:
     partitions: Mapping[str, Partition]
     config: SlurmConfig = SlurmConfig()
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)  # members of the owners' groups
+    comments: Mapping[str, str] = field(default_factory=dict)  # of the jobs that were told to go, by id; hostile
     qos_preempts: Mapping[str, frozenset[str]] = field(default_factory=dict)  # QOS -> QOS that it may preempt

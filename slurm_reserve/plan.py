@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slurm_reserve import desired, displace, expiry, guarantee, lending, reclaim, returns
+from slurm_reserve import desired, displace, expiry, guarantee, hygiene, lending, reclaim, returns
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -35,10 +35,10 @@ from slurm_reserve.actions import (
     UpdateReservation,
 )
 from slurm_reserve.lending import Lending, Loan
-from slurm_reserve.memory import Tally
+from slurm_reserve.memory import Evicted, Tally
 from slurm_reserve.model import Job, JobKey, Reservation
 from slurm_reserve.reclaim import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
-from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, ReservationSpec
+from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, Reluctance, ReservationSpec
 from slurm_reserve.view import View
 
 RETRY_BORROWER = timedelta(minutes=1)
@@ -61,6 +61,7 @@ class Plan:
     waiting_since: Mapping[JobKey, datetime] = field(default_factory=dict)
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)  # how long borrowers have run in all
+    forestalled: Mapping[JobKey, Evicted] = field(default_factory=dict)  # told to go, and gone without our doing
     brake: str = ""  # why nothing is lent until an admin has looked
     wake_at: datetime | None = None  # when the next step is due, sooner than the next poll
 
@@ -91,7 +92,7 @@ def make(view: View) -> Plan:
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     if view.site.mode is Mode.ACTIVE:
         groups.append(Group("end for good", tuple(ExpireJob(key, why) for key, why in over.items())))
-    groups.append(Group("end waits", tuple(returns.end_waits(view))))
+    groups.extend(returns.groups(view, frozenset(key for ground in grounds.values() for key in ground.victims)))
     for name, ground in grounds.items():
         loans = [loan for loan in lent.loans if loan.reservation == name]
         groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
@@ -107,6 +108,7 @@ def make(view: View) -> Plan:
         reports=reports,
         waiting_since=_waiting_since(view, decisions),
         idle_since=_idle_since(view, grounds),
+        forestalled=dict(hygiene.forestalled(view)),
         brake=lending.braked(view),
         tallies=tallies,
         wake_at=_wake_at(view, groups, grounds, expiry.next_at(view, tallies)),
@@ -187,8 +189,12 @@ def _evict(view: View, ground: Ground) -> Iterator[Action]:
         if victim.by_slurm:
             continue
         if policy.notice and told is None:
-            yield NotifyJob(job.key, policy.signal, now + policy.notice, job.nodes, victim.cause, victim.reason)
-        elif told is None or now >= told.deadline:
+            until = max(now + policy.notice, hygiene.promised_until(view, ground.spec, job) or now)
+            yield NotifyJob(
+                job.key, policy.signal, until, job.nodes, victim.cause, victim.reason, ground.spec.name,
+                is_own_heeded=policy.own_signal,
+            )  # fmt: skip
+        elif now >= _due(view, ground, job):
             requeue = job.batch and policy.evict is EvictHow.REQUEUE
             yield EvictJob(job.key, ground.spec.name, job.nodes, victim.cause, victim.reason, requeue)
 
@@ -217,11 +223,10 @@ def _is_to_attach(view: View, ground: Ground, decision: Decision) -> bool:
     waited = since is not None and view.cluster.at - since >= view.grace
     if (ground.spec.find is Find.MAGNETIC or decision.verdict is Verdict.UNPROVEN) and not waited:
         return False
-    if not ground.spec.reclaim.notice or ground.spec.reclaim.evict_by is EvictBy.SLURM:
+    if ground.spec.reclaim.evict_by is EvictBy.SLURM:
         return True
     victims = [v for v in ground.victims.values() if v.job.nodes & decision.nodes]
-    told = [view.memory.notices.get(victim.job.key) for victim in victims]
-    return all(notice is not None and view.cluster.at >= notice.deadline for notice in told)
+    return all(_is_due(view, ground, victim) for victim in victims)
 
 
 def _shrink(view: View, ground: Ground) -> Iterator[Action]:
@@ -244,7 +249,16 @@ def _staying(view: View, ground: Ground) -> list[Job]:
 
 def _is_due(view: View, ground: Ground, victim: Victim) -> bool:
     told = view.memory.notices.get(victim.job.key)
-    return not ground.spec.reclaim.notice or (told is not None and view.cluster.at >= told.deadline)
+    is_told = not ground.spec.reclaim.notice or told is not None
+    return is_told and view.cluster.at >= _due(view, ground, victim.job)
+
+
+def _due(view: View, ground: Ground, job: Job) -> datetime:
+    """When a victim is evicted: at its deadline, if it was told; not before the run time that it was promised."""
+    told = view.memory.notices.get(job.key)
+    if told is not None:
+        return hygiene.deadline(view, ground.spec, job, told)
+    return hygiene.promised_until(view, ground.spec, job) or view.cluster.at
 
 
 def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
@@ -267,7 +281,8 @@ def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
         yield change
     for loan in loans:
         if loan.job.reservation != name:
-            yield AttachJob(loan.job.key, name, loan.reason)
+            is_choosy = loan.job.batch and Reluctance.NO_REQUEUE in view.site.lending.refuse
+            yield AttachJob(loan.job.key, name, loan.reason, is_choosy)
 
 
 def _grow(
@@ -308,12 +323,13 @@ def _wake_at(
 ) -> datetime | None:
     """When a deadline falls, or at once where something was set going whose end is awaited."""
     now = view.cluster.at
-    due = [
+    due = [at for g in grounds.values() for v in g.victims.values() if (at := _due(view, g, v.job)) > now]
+    told = [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
+    told += [
         view.memory.notices[key].deadline for g in grounds.values() for key in g.victims if key in view.memory.notices
     ]
-    due += [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
-    due += [now + WHILE_TOLD] if due else []  # one that was told may end sooner
-    due += [at for _, at in returns.awaited(view)] + ([over_at] if over_at else [])
+    due += [*told, now + WHILE_TOLD] if told else []  # one that was told may end sooner
+    due += [at for _, at, _ in returns.awaited(view)] + ([over_at] if over_at else [])
     soon = any(isinstance(a, EvictJob | CreateReservation) for group in groups for a in group.actions)
     restless = any(d.verdict is Verdict.ARRIVING for g in grounds.values() for d in g.decisions)
     awaited = any(view.is_going(job) for g in grounds.values() for job in g.going().values())

@@ -14,6 +14,7 @@ from slurm_reserve.journal import Entry, Journal, as_json
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.model import Job, JobKey
 from slurm_reserve.plan import Plan
+from slurm_reserve.returns import BACK_TO_QUEUE_WITHIN
 from slurm_reserve.view import View
 
 Log = Callable[..., Any]  # log(sentence, **structured values)
@@ -113,6 +114,12 @@ class Recorder:
             self._log(f"the brake is on: {plan.brake}; nothing is lent until `slurm-reserve resume`")
             ledger.put("orders", "brake", plan.brake)
         ledger.forget_evictions(view.cluster.at - timedelta(hours=1))
+        for key, evicted in plan.forestalled.items():
+            ledger.put_evicted(key, evicted)
+        oldest = view.cluster.at - max(view.site.lending.forget_evictions_after, BACK_TO_QUEUE_WITHIN)
+        for key, evicted in view.memory.evicted.items():
+            if evicted.at < oldest:
+                ledger.drop("evicted", key)
         going = {victim.job.key for victim in plan.victims}
         for key in view.memory.notices.keys() - going:
             ledger.drop("notices", key)

@@ -1,49 +1,72 @@
-"""Borrowers that we evicted come back to the queue, and may start again. Pure."""
+"""What becomes of borrowers after their eviction, and of those that may stay after all. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from slurm_reserve.actions import EndWait
+from slurm_reserve import hygiene
+from slurm_reserve.actions import Action, EndWait, Group, HoldJob, LetStay, NoteJob
 from slurm_reserve.memory import Evicted
-from slurm_reserve.model import Job
+from slurm_reserve.model import Job, JobKey
 from slurm_reserve.view import View
 
-BACK_TO_QUEUE_WITHIN = timedelta(days=1)  # for how long a requeued victim is looked for, to end its wait
-CREDENTIAL_SECOND = timedelta(seconds=2)  # the whole second after that of the requeue has begun for sure
+BACK_TO_QUEUE_WITHIN = timedelta(days=1)  # for how long a requeued victim is looked for
 
 
-def end_waits(view: View) -> Iterator[EndWait]:
-    """Requeued victims come back without Slurm's two minutes.
-
-    Not in the second of the requeue: slurmd compares whole seconds, and a job that starts again on the same node
-    within the same one is refused its credential and ends for good. A time in the future is written only where
-    Slurm's own wait would end sooner, for when it comes nothing asks for a scheduling pass.
-    """
-    for job, at in awaited(view):
-        evicted = _eviction_of(view, job)
-        why = f"evicted for {evicted.cause}; may run again" if evicted else "may run again"
-        if at <= view.cluster.at:
-            yield EndWait(job.key, None, why)
-        elif job.eligible is not None and job.eligible < at:
-            yield EndWait(job.key, at, why)
+def groups(view: View, going: frozenset[JobKey]) -> Iterator[Group]:
+    """What is done for each of them; `going` are this plan's victims."""
+    yield Group("may stay", tuple(_let_stay(view, going)))
+    for job, at, evicted in _returned(view):
+        yield Group(f"back in the queue: {job.id}", tuple(_back(view, job, at, evicted)))
 
 
-def awaited(view: View) -> list[tuple[Job, datetime]]:
-    """Our victims that are pending again, and when each may start."""
-    found = []
-    ids = {job_id for job_id, _ in view.evictions}
-    for job in view.pending if ids else ():
-        evicted = _eviction_of(view, job) if job.id in ids else None
-        if evicted is None or job.reason != "BeginTime" or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
+def awaited(view: View) -> list[tuple[Job, datetime, Evicted]]:
+    """Those whose wait is still to be ended, and when."""
+    return [each for each in _returned(view) if each[0].reason == "BeginTime" and not each[2].is_back]
+
+
+def _let_stay(view: View, going: frozenset[JobKey]) -> Iterator[Action]:
+    """Borrowers that were told to go and are nobody's victims any more may go on, and are told so."""
+    for key, notice in view.memory.notices.items():
+        job, spec = view.touched.get(key), view.site.reservation(notice.reservation)
+        if key in going or job is None or job.state != "RUNNING" or spec is None:
             continue
-        spec = view.site.reservation(evicted.reservation)
-        back_off = spec.reclaim.back_off if spec else timedelta(0)
-        found.append((job, max(evicted.at + back_off, job.submitted + CREDENTIAL_SECOND)))
+        if spec.reclaim.go_on_signal:
+            yield LetStay(key, spec.reclaim.go_on_signal, f"{notice.cause} no longer needs its nodes")
+
+
+def _back(view: View, job: Job, at: datetime, evicted: Evicted) -> Iterator[Action]:
+    """A requeued victim comes back without Slurm's two minutes, unless it is held, and is told why it went.
+
+    A time in the future is written only where Slurm's own wait would end sooner, for when it comes nothing asks for a
+    scheduling pass.
+    """
+    why = f"evicted for {evicted.cause}"
+    if evicted.is_back:
+        pass
+    elif hygiene.is_to_hold(view, job):
+        yield HoldJob(job.key, f"{why}, as often as the site allows")
+    elif job.reason == "BeginTime" and at <= view.cluster.at:
+        yield EndWait(job.key, None, f"{why}; may run again")
+    elif job.reason == "BeginTime" and job.eligible is not None and job.eligible < at:
+        yield EndWait(job.key, at, f"{why}; may run again")
+    if not evicted.is_noted:
+        yield NoteJob(job.key, hygiene.note(view, job, evicted), "its user is to know")
+
+
+def _returned(view: View) -> list[tuple[Job, datetime, Evicted]]:
+    """Our victims that are pending again, and when each may start.
+
+    A requeued job is known by its restarts, which grew by one: it was submitted anew.
+    """
+    open_ = {run: evicted for run, evicted in view.evictions.items() if not (evicted.is_back and evicted.is_noted)}
+    ids = {job_id for job_id, _ in open_}
+    found = []
+    for job in view.pending if ids else ():
+        evicted = open_.get((job.id, job.restarts - 1)) if job.id in ids else None
+        if evicted is None or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
+            continue
+        wait = hygiene.back_off(view, view.site.reservation(evicted.reservation), job)
+        found.append((job, max(evicted.at + wait, job.submitted + hygiene.CREDENTIAL_SECOND), evicted))
     return found
-
-
-def _eviction_of(view: View, job: Job) -> Evicted | None:
-    """The eviction that put this job back into the queue: its restarts grew by one, and it was submitted anew."""
-    return view.evictions.get((job.id, job.restarts - 1))

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from slurm_reserve import durations, hostlist
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.site import BidBy, EvictBy, EvictHow, Find, Mode, Victims
+from slurm_reserve.site import AfterMost, BidBy, EvictBy, EvictHow, Find, Mode, Reluctance, Victims
 
 # A name that Slurm takes, that no command line misreads, and that is safe as a file's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -109,6 +109,10 @@ def _signal(value: Any) -> str:
     return name
 
 
+def _signal_or_none(value: Any) -> str:
+    return "" if value == "none" else _signal(value)
+
+
 def _absolute(value: Path) -> Path:
     if not value.is_absolute():
         raise _said(f"depends on where the command is run; write the whole path, such as /var/lib/{value.name}")
@@ -183,6 +187,11 @@ class ReclaimModel(Strict):
     evict: EvictHow | None = None
     back_off: Duration | None = None
     victims: Victims | None = None
+    back_off_max: Interval | None = None
+    extra_time: Duration | None = None
+    min_run_time: Duration | None = None
+    own_signal: bool | None = None
+    go_on_signal: Annotated[str, BeforeValidator(_signal_or_none)] | None = None
 
 
 class RequestedModel(Strict):
@@ -227,6 +236,11 @@ class LendingModel(Strict):
     max_nodes_per_account: Count | None = None
     max_run_time: Interval | None = None
     expires_in_comment: bool | None = None
+    refuse: Annotated[frozenset[Reluctance], BeforeValidator(_words)] | None = None
+    max_evictions: Annotated[int, Field(ge=1, strict=True)] | None = None
+    after_max_evictions: AfterMost | None = None
+    protect_for: Interval | None = None
+    forget_evictions_after: Interval | None = None
 
 
 class DaemonModel(Strict):

@@ -54,6 +54,20 @@ class BidBy(StrEnum):
     COMMENT = "comment"  # bid=0.08
 
 
+class Reluctance(StrEnum):
+    """Borrowers that lose more than others when they are evicted."""
+
+    INTERACTIVE = "interactive"  # salloc and srun: they cannot be requeued
+    NO_REQUEUE = "no_requeue"  # submitted with --no-requeue, or Requeue=0
+
+
+class AfterMost(StrEnum):
+    """What becomes of a borrower that has been evicted as often as the site allows."""
+
+    HOLD = "hold"  # held until its user releases it
+    PROTECT = "protect"  # it may run for a while before it is evicted again
+
+
 class Mode(StrEnum):
     """Whether the daemon lends or only says what it would lend."""
 
@@ -100,8 +114,13 @@ class ReclaimPolicy:
     signal: str = "TERM"
     evict_by: EvictBy = EvictBy.DAEMON
     evict: EvictHow = EvictHow.REQUEUE
-    back_off: timedelta = timedelta(0)
     victims: Victims = Victims.LEAST_LOSS
+    back_off: timedelta = timedelta(0)  # doubled by each further eviction of the same job, up to:
+    back_off_max: timedelta = timedelta(hours=1)
+    extra_time: timedelta = timedelta(0)  # beyond the notice, for a job that asks for it
+    min_run_time: timedelta = timedelta(0)  # a borrower is not evicted sooner after its start
+    own_signal: bool = True  # a job's own --signal rather than `signal`, where its script names one
+    go_on_signal: str = "CONT"  # to a borrower that was told to go and may stay; "" for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +159,11 @@ class Lending:
     partitions: frozenset[str] = frozenset()
     qos: frozenset[str] = frozenset()
     max_evictions_per_hour: int = 1000  # the brake: with more, nothing is lent until an admin has looked
+    refuse: frozenset[Reluctance] = frozenset()  # borrowers that are not lent to
+    max_evictions: int = 0  # of one job; 0: no limit
+    after_max_evictions: AfterMost = AfterMost.HOLD
+    protect_for: timedelta = timedelta(hours=1)
+    forget_evictions_after: timedelta = timedelta(days=1)  # without another one
     bid: BidBy = BidBy.NONE
     bids: Mapping[str, Decimal] = field(default_factory=dict)  # QOS -> its bid; 0 for one that is not named
     max_bid: Decimal = Decimal(100)  # a higher bid counts as this

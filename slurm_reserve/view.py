@@ -130,6 +130,14 @@ class View:
         return {(key.id, key.restarts): evicted for key, evicted in self.memory.evicted.items()}
 
     @cached_property
+    def evictions_of(self) -> Mapping[str, tuple[tuple[int, Evicted], ...]]:
+        """Every eviction that is remembered, by the job's id, each with the restart count of the run it ended."""
+        found: dict[str, list[tuple[int, Evicted]]] = defaultdict(list)
+        for key, evicted in self.memory.evicted.items():
+            found[key.id].append((key.restarts, evicted))
+        return {job_id: tuple(each) for job_id, each in found.items()}
+
+    @cached_property
     def sent_before(self) -> frozenset[str]:
         """Ids of jobs that were attached, or are not to be attached again yet."""
         memory = self.memory

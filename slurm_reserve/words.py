@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from slurm_reserve.actions import (
@@ -13,6 +14,9 @@ from slurm_reserve.actions import (
     EndWait,
     EvictJob,
     ExpireJob,
+    HoldJob,
+    LetStay,
+    NoteJob,
     NotifyJob,
     UpdateReservation,
 )
@@ -20,6 +24,8 @@ from slurm_reserve.model import Job, JobKey
 from slurm_reserve.site import LEND_SUFFIX
 
 _MOST_NAMES = 8
+_NOTE = re.compile(r" ?\[slurm_reserve: [^\]]*\]")
+_MOST_COMMENT = 4096  # characters of a comment that we would send back to slurmctld
 
 
 def nodes(names: Iterable[str]) -> str:
@@ -59,6 +65,19 @@ def describe(action: Action, jobs: Mapping[JobKey, Job]) -> str:
             return f"{how} {who(action.job, jobs)} on {nodes(action.nodes)}"
         case ExpireJob():
             return f"end {who(action.job, jobs)} for good"
+        case _:
+            return _afterwards(action, jobs)
+
+
+def _afterwards(action: LetStay | HoldJob | NoteJob | EndWait, jobs: Mapping[JobKey, Job]) -> str:
+    """What becomes of those that were told to go, or have gone."""
+    match action:
+        case LetStay():
+            return f"tell {who(action.job, jobs)} to go on, with {action.signal}"
+        case HoldJob():
+            return f"hold {who(action.job, jobs)}"
+        case NoteJob():
+            return f"tell {who(action.job, jobs)} in its comment: {action.text}"
         case EndWait():
             at = f" from {action.at:%H:%M:%S}" if action.at else " now"
             return f"let {who(action.job, jobs)} run again{at}"
@@ -76,6 +95,18 @@ def _changes(action: UpdateReservation) -> str:
         f"groups {','.join(sorted(action.groups))}" if action.groups is not None else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def with_note(comment: str, text: str) -> str:
+    """A job's comment with our note at its end, in place of an earlier one; what others wrote is kept.
+
+    Raises ValueError where there is no room for it.
+    """
+    kept = _NOTE.sub("", comment)
+    if len(kept) > _MOST_COMMENT:
+        raise ValueError("the comment is too long already")
+    inner = printable(text, 400).translate({ord("["): "(", ord("]"): ")"})
+    return f"{kept} [slurm_reserve: {inner}]".lstrip()
 
 
 def printable(text: str, most: int = 200) -> str:

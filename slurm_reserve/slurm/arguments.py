@@ -80,6 +80,13 @@ def signal_name(signal: str) -> str:
     return _matching(_SIGNAL, signal, "a signal")
 
 
+def free_text(value: str) -> str:
+    """A comment: the rest of an argument, whatever it says, but what a command line cannot carry."""
+    if "\0" in value:
+        raise ValueError("a text with a NUL cannot be given to Slurm")
+    return value
+
+
 def start(at: str) -> str:
     """An earliest start in Slurm's words: "now", "now+30", or an ISO time in UTC."""
     return _matching(_START, at, "a time")

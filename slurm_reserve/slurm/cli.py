@@ -15,10 +15,11 @@ from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Cluster, Job, JobKey, Node, Partition, Reservation, SlurmConfig
 from slurm_reserve.site import SlurmSettings
-from slurm_reserve.slurm import arguments, jobs, text, values
+from slurm_reserve.slurm import arguments, jobs, text
 from slurm_reserve.slurm.command import Commands, Wrap
 from slurm_reserve.slurm.kept import Kept
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
+from slurm_reserve.slurm.script import own_signal
 from slurm_reserve.slurm.shapes import Terms
 
 KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
@@ -138,6 +139,44 @@ class CliSlurm:
         nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node", folded))
         return reservations, nodes
 
+    def read_comments(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """The comments of these jobs, by id; anybody's free text."""
+        if not job_ids:
+            return {}
+        end = self._token()
+        argv = [
+            "squeue",
+            "-a",
+            "-t",
+            "all",
+            "-O",
+            jobs.comment_format(end),
+            "-j",
+            ",".join(map(arguments.job, job_ids)),
+        ]
+        try:
+            return jobs.parse_comments(self._commands.read(*argv, self._array_option), end)
+        except SlurmUnavailableError as error:
+            if "Invalid job id" in str(error):
+                return {}
+            raise
+
+    def read_own_signal(self, job_id: str) -> tuple[str, bool] | None:
+        """What the job's script names as `--signal`; None also where the script cannot be read."""
+        try:
+            script = self._commands.read("scontrol", "write", "batch_script", arguments.job(job_id), "-")
+        except SlurmError:
+            return None
+        return own_signal(script)
+
+    def is_requeued(self, job_id: str) -> bool:
+        """Whether a batch job would be requeued. A user who writes the words into the job's name fools only himself."""
+        try:
+            printed = self._commands.read("scontrol", "-o", "show", "job", arguments.job(job_id))
+        except SlurmError:
+            return True
+        return " Requeue=0 " not in printed
+
     def spent(self) -> float | None:
         """Seconds of slurmctld's time, as sdiag counts them for this user; None where it may not be asked."""
         try:
@@ -240,26 +279,25 @@ class CliSlurm:
             "scontrol", "update", f"JobId={arguments.job(job.id)}", f"StartTime={arguments.start(at)}"
         )
 
-    def signal_job(self, job: JobKey, signal: str) -> None:
+    def set_job_comment(self, job: JobKey, comment: str) -> None:
+        """Replace a job's comment."""
+        what = f"Comment={arguments.free_text(comment)}"
+        self._commands.change("scontrol", "update", f"JobId={arguments.job(job.id)}", what)
+
+    def hold_job(self, job: JobKey) -> None:
+        """Hold a pending job so that its own user may release it."""
+        self._commands.change("scontrol", "uhold", arguments.job(job.id))
+
+    def signal_job(self, job: JobKey, signal: str, batch_only: bool = False) -> None:
         """Signal the job's steps and its batch shell with its children; refused for a job that has no processes."""
-        argv = ["scancel", "-v", f"--signal={arguments.signal_name(signal)}", "--full", arguments.job(job.id)]
+        whom = "--batch" if batch_only else "--full"
+        argv = ["scancel", "-v", f"--signal={arguments.signal_name(signal)}", whom, arguments.job(job.id)]
         # scancel tries for minutes to signal a job that waits or is being started.
         self._commands.change(*argv, give_up="transitional state")
 
     def requeue_job(self, job: JobKey) -> None:
         """`scontrol requeue incomplete`; refused for a job that cannot be requeued."""
         self._commands.change("scontrol", "requeue", "incomplete", arguments.job(job.id))
-
-    def tell_job(self, job: JobKey, text: str) -> None:
-        """Write a sentence behind what is in the job's comment, unless it is there already."""
-        wanted, end = arguments.job(job.id), self._token()
-        printed = self._commands.read(
-            "squeue", "-a", "-h", "-t", "all", "-j", wanted, "-O", f"Comment:0{end}", self._array_option
-        )
-        comment = values.word(printed.partition(f"{end}\n")[0])
-        if text not in comment:
-            told = f"{comment}; {text}" if comment else text
-            self._commands.change("scontrol", "update", f"JobId={wanted}", f"Comment={told}")
 
     def cancel_job(self, job: JobKey) -> None:
         """End a job for good; nothing happens when it is over."""

@@ -95,6 +95,24 @@ def parse_excluded(text: str) -> dict[int, frozenset[str]]:
     return found
 
 
+def comment_format(end: str) -> str:
+    """The argument of `squeue -O` for comments; they come last, and `end` is a word that nobody can guess."""
+    fields = "".join(f"{name}:0{_FIELD}," for name in ("JobID", "ArrayJobID", "ArrayTaskID"))
+    return f"{fields}Comment:0{_FIELD}{end}"
+
+
+def parse_comments(text: str, end: str) -> dict[str, str]:
+    """Read what squeue printed for :func:`comment_format`: a job's id -> its comment."""
+    records = text.split(f"{_FIELD}{end}\n")
+    if len(records) < 2 or records.pop() or not records[0].startswith("JOBID"):
+        raise unreadable("the comments", text[-160:], "incomplete")
+    found = {}
+    for record in records[1:]:
+        own, array, task, comment = record.split(_FIELD, 3)
+        found[_identity(own, array, task)[0]] = "" if comment == "(null)" else comment
+    return found
+
+
 def with_excluded(job: Job, excluded: Excluded) -> Job:
     """The job with the nodes that it excludes."""
     nodes = excluded.get(job.job_id)

@@ -57,6 +57,18 @@ class Slurm(Protocol):
         """Read every reservation, and these nodes, fresh."""
         ...
 
+    def read_comments(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """The comments of these jobs, by id; anybody's free text. Jobs that are not known are left out."""
+        ...
+
+    def read_own_signal(self, job_id: str) -> tuple[str, bool] | None:
+        """What the job's script names as `--signal`, and whether the batch shell alone is to get it; None for none."""
+        ...
+
+    def is_requeued(self, job_id: str) -> bool:
+        """Whether a batch job would be requeued (Requeue=1); True when it cannot be read."""
+        ...
+
     def spent(self) -> float | None:
         """Seconds that slurmctld says it has spent on this user since it began to count; None where it does not say."""
         ...
@@ -81,16 +93,20 @@ class Slurm(Protocol):
         """Set a pending job's earliest start, in Slurm's words ("now", "now+30", an ISO time in UTC)."""
         ...
 
-    def signal_job(self, job: JobKey, signal: str) -> None:
-        """Signal the job's steps and its batch shell with its children."""
+    def set_job_comment(self, job: JobKey, comment: str) -> None:
+        """Replace a job's comment, in whatever state it is."""
+        ...
+
+    def hold_job(self, job: JobKey) -> None:
+        """Hold a pending job so that its own user may release it."""
+        ...
+
+    def signal_job(self, job: JobKey, signal: str, batch_only: bool = False) -> None:
+        """Signal the job's steps and its batch shell with its children; or the batch shell alone."""
         ...
 
     def requeue_job(self, job: JobKey) -> None:
         """`scontrol requeue incomplete`; raises SlurmRefusedError when the job cannot be requeued."""
-        ...
-
-    def tell_job(self, job: JobKey, text: str) -> None:
-        """Write a sentence where the job's user sees it, behind what is there."""
         ...
 
     def cancel_job(self, job: JobKey) -> None:

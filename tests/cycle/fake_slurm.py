@@ -13,7 +13,9 @@ from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
 
 from tests.builders import NOW, JobBuilder, cluster
 
-READS = frozenset({"observe", "read_job", "read_jobs_of", "read_nodes"})
+READS = frozenset(
+    {"observe", "read_job", "read_jobs_of", "read_nodes", "read_comments", "read_own_signal", "is_requeued"}
+)
 
 
 class FakeSlurm:
@@ -26,6 +28,9 @@ class FakeSlurm:
         self.jobs = {part.job.id: part.job for part in parts if isinstance(part, JobBuilder)}
         self.is_reachable = True
         self.calls: list[str] = []
+        self.comments: dict[str, str] = {}
+        self.own_signals: dict[str, tuple[str, bool]] = {}
+        self.not_requeued: set[str] = set()
 
     def submit(self, built: JobBuilder) -> str:
         """A user submits; nothing is known about why it waits until the next pass."""
@@ -57,6 +62,18 @@ class FakeSlurm:
         self._reach("read_nodes")
         seen = self.observe()
         return dict(seen.reservations), {name: seen.nodes[name] for name in names}
+
+    def read_comments(self, job_ids: Sequence[str]) -> dict[str, str]:
+        self._reach("read_comments")
+        return {job_id: self.comments.get(job_id, "") for job_id in job_ids if job_id in self.jobs}
+
+    def read_own_signal(self, job_id: str) -> tuple[str, bool] | None:
+        self._reach("read_own_signal")
+        return self.own_signals.get(job_id)
+
+    def is_requeued(self, job_id: str) -> bool:
+        self._reach("is_requeued")
+        return job_id not in self.not_requeued
 
     def spent(self) -> float | None:
         return None
@@ -107,7 +124,16 @@ class FakeSlurm:
         if known.state == "PENDING":
             self.jobs[job.id] = replace(known, eligible=self.now, reason="None")
 
-    def signal_job(self, job: JobKey, signal: str) -> None:
+    def set_job_comment(self, job: JobKey, comment: str) -> None:
+        self._reach(f"comment {job.id}")
+        self._job(job)
+        self.comments[job.id] = comment
+
+    def hold_job(self, job: JobKey) -> None:
+        self._reach(f"hold {job.id}")
+        self.jobs[job.id] = replace(self._job(job), priority=0, reason="JobHeldUser")
+
+    def signal_job(self, job: JobKey, signal: str, batch_only: bool = False) -> None:
         self._reach(f"signal {job.id} {signal}")
         self._job(job)
 
@@ -123,11 +149,6 @@ class FakeSlurm:
         self._reach(f"cancel {job.id}")
         known = self._job(job)
         self.jobs[job.id] = replace(known, state="COMPLETING", batch=False)
-
-    def tell_job(self, job: JobKey, text: str) -> None:
-        self._reach(f"tell {job.id}")
-        known = self._job(job)
-        self.jobs[job.id] = replace(known, comment=f"{known.comment}; {text}")
 
     # What slurmctld does by itself
 

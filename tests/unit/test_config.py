@@ -63,7 +63,7 @@ WRONG = [
     (ONE + "    reclaim: {signal: KILL}\n", "signal: 'KILL': is no signal that Slurm sends and a job can act on"),
     (ONE + "    reclaim: {evict_by: demon}\n", "evict_by: 'demon': is none of its values; write 'daemon' or 'slurm'"),
     (ONE + "    reclaim: {time: 3s}\n", "reclaim.time: is no key that is known; did you mean notice?"),
-    (ONE + "    reclaim: {colour: 3s}\n", "remove it; known here are back_off, evict, evict_by, notice, signal"),
+    (ONE + "    reclaim: {colour: 3s}\n", "remove it; known here are back_off, back_off_max, evict, evict_by,"),
     (ONE + "    reclaim: {notice: }\n", "reclaim.notice: has no value; write one, or remove the key"),
     (ONE + "    reclaim: {notice: \u00b2}\n", "is no duration"),
     (ONE + "    reclaim: {back_off: 999999w}\n", "is too long; write 3650d at most"),

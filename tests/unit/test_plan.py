@@ -224,7 +224,7 @@ def requeued(seconds_ago: int) -> tuple[JobBuilder, Memory]:
 
 def test_a_requeued_victim_comes_back_without_slurms_two_minutes() -> None:
     back, issued = requeued(seconds_ago=3)
-    (wait,) = make(view(site(), cluster(FOUR, R, back), issued)).actions
+    wait, _ = make(view(site(), cluster(FOUR, R, back), issued)).actions
     assert isinstance(wait, EndWait)
     assert wait.at is None
 
@@ -232,7 +232,7 @@ def test_a_requeued_victim_comes_back_without_slurms_two_minutes() -> None:
 def test_it_does_not_come_back_in_the_second_of_its_requeue() -> None:
     back, issued = requeued(seconds_ago=1)
     made = make(view(site(), cluster(FOUR, R, back), issued))
-    assert made.actions == ()
+    assert not [action for action in made.actions if isinstance(action, EndWait)]
     assert made.wake_at == NOW + timedelta(seconds=1)
 
 
