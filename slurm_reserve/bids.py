@@ -34,9 +34,9 @@ def bid(lending: Lending, job: Job) -> Decimal:
     return min(found, lending.max_bid)
 
 
-def by_bid(lending: Lending, job: Job) -> tuple[Decimal, int, datetime, int, str]:
-    """The order in which waiting borrowers have their turn: the higher bid, Slurm's priority, the earlier one."""
-    return (-bid(lending, job), -job.priority, job.submitted, job.job_id, job.id)
+def by_bid(lending: Lending, job: Job) -> tuple[Decimal, bool, int, datetime, int, str]:
+    """The order in which waiting borrowers have their turn: the higher bid, who was sent, Slurm's priority, age."""
+    return (-bid(lending, job), not job.reservation, -job.priority, job.submitted, job.job_id, job.id)
 
 
 @lru_cache(maxsize=4096)

@@ -81,14 +81,18 @@ class View:
 
     @cached_property
     def waiting_borrowers(self) -> tuple[Job, ...]:
-        """Borrowers that wait, the higher bid first, but for those in reservations that are none of ours."""
+        """Borrowers that wait, the higher bid first, but for those in reservations that are none of ours.
+
+        Of equal bids one that was sent a moment ago keeps its place, or a task would be sent, and be taken off for the
+        next task of its own array, for ever: the rest of an array comes before the tasks split off from it.
+        """
         ours = self.lend_names | {""}
         lendable, qos = self._lendable, self.site.lending.qos
         found = [job for job in self.pending if lendable[job.partitions] or job.qos in qos]
         found = [job for job in found if job.reservation in ours]
         lending = self.site.lending
         if lending.bid is BidBy.NONE:
-            return tuple(sorted(found, key=in_slurms_order))
+            return tuple(sorted(found, key=lambda job: (not job.reservation, in_slurms_order(job))))
         return tuple(sorted(found, key=lambda job: bids.by_bid(lending, job)))
 
     @cached_property

@@ -107,7 +107,6 @@ def passwd(spec: LabSpec) -> str:
 def group(spec: LabSpec) -> str:
     """Render /etc/group."""
     lines = ["root:x:0:", "tty:x:5:"]
-    lines += [f"{name}:x:{spec.uid(name)}:" for name in names(spec)]
     lines += [f"{name}:x:{gid}:{','.join(who)}" for name, (gid, who) in spec.groups().items()]
     lines.append("nogroup:x:65534:")
     return "\n".join(lines) + "\n"

@@ -34,7 +34,7 @@ class UserSpec:
     """Somebody who may submit. Each has a uid, a group of the same name and number, and a home."""
 
     name: str
-    groups: tuple[str, ...] = ()  # further groups; made when first named
+    groups: tuple[str, ...] = ()  # further groups, also other users'; made when first named
     accounts: tuple[str, ...] = ("general",)  # the first is the default; used with accounting only
     admin_level: str = "None"  # None, Operator or Administrator; used with accounting, and needs an account
 
@@ -47,7 +47,7 @@ USERS = (
 )
 SERVICES = (  # always there, before the others
     UserSpec("slurm", accounts=()),
-    UserSpec("reserve", accounts=("service",), admin_level="Operator"),
+    UserSpec("reserve", groups=("slurm",), accounts=("service",), admin_level="Operator"),  # so that slurmctld may ring
 )
 
 
@@ -96,13 +96,12 @@ class LabSpec:
         return DIRECTORY / "home" / user
 
     def groups(self) -> dict[str, tuple[int, tuple[str, ...]]]:
-        """Give every further group: name -> (gid, members)."""
-        members: dict[str, list[str]] = {}
+        """Give every group: name -> (gid, members besides the user whose own it is)."""
+        members: dict[str, list[str]] = {user.name: [] for user in self.all_users}
         for user in self.all_users:
             for group in user.groups:
                 members.setdefault(group, []).append(user.name)
-        first = FIRST_UID + len(self.all_users)
-        return {name: (first + i, tuple(who)) for i, (name, who) in enumerate(members.items())}
+        return {name: (FIRST_UID + i, tuple(who)) for i, (name, who) in enumerate(members.items())}
 
 
 def to_json(spec: LabSpec) -> str:

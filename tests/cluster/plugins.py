@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from slurm_reserve.lab import Lab
 from slurm_reserve.lab.spec import DIRECTORY
 
 SHIPPED = Path(__file__).parents[2] / "plugins"
@@ -24,3 +25,11 @@ def with_guard(*lines: str, **files: str) -> dict[str, Any]:
         "slurm_conf": ("JobSubmitPlugins=lua", *lines),
         "conf_files": {"job_submit.lua": _read("job_submit/job_submit.lua"), **files},
     }
+
+
+def hang_bell(lab: Lab) -> None:
+    """The epilog that rings, in a lab whose slurm.conf has EpilogSlurmctld=EPILOG."""
+    lab.put(EPILOG, _read("epilogslurmctld/slurm-reserve-wake"))
+    lab.run(["chmod", "755", EPILOG])
+    lab.stop("slurmctld")  # it looks at its start whether its epilog is there
+    lab.start("slurmctld")

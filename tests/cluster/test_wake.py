@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from slurm_reserve.lab import Lab, LabSpec
 
-from tests.cluster.plugins import EPILOG, HERE, SHIPPED, USUAL, with_guard
+from tests.cluster.plugins import EPILOG, hang_bell, with_guard
 from tests.cluster.stage import Stage
 
 pytestmark = pytest.mark.cluster
@@ -19,12 +19,7 @@ SLOW_POLL = {"slurm": {"max_calls_per_second": 50}, "daemon": {"poll": "10m"}}
 @pytest.fixture(scope="module")
 def woken() -> Iterator[Lab]:
     with Lab.boot(LabSpec(kill_wait=5, **with_guard(f"EpilogSlurmctld={EPILOG}"))) as lab:
-        text = (SHIPPED / "epilogslurmctld" / "slurm-reserve-wake").read_text(encoding="utf-8")
-        assert USUAL in text
-        lab.put(EPILOG, text.replace(USUAL, HERE))
-        lab.run(["chmod", "755", EPILOG])
-        lab.stop("slurmctld")  # it looks at its start whether its epilog is there
-        lab.start("slurmctld")
+        hang_bell(lab)
         yield lab
 
 

@@ -8,11 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import yaml
 from slurm_reserve.lab import Lab, LabError
 
+from tests.cluster.plugins import hang_bell
 from tests.cluster.stage import Stage
 from tests.load import plan
 from tests.load.plan import Submission
@@ -38,6 +40,7 @@ class Load:
     @classmethod
     def prepare(cls, lab: Lab, seed: int, **daemon: Any) -> Load:
         """The site file written, the daemon running, every reservation made; `daemon` are settings of the daemon."""
+        hang_bell(lab)
         load = cls(lab, seed, Stage(lab, user="reserve"))
         folder = load.stage.folder
         site = {
@@ -108,7 +111,7 @@ class Load:
     def evidence(self) -> dict[str, Any]:
         """What the checker reads: what was declared, and what Slurm's own commands say."""
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.began - 60))
-        sacct = ["sacct", "-a", "-D", "-X", "-n", "-P", "--array", "-S", since, "-o", FIELDS]
+        sacct = ["sacct", "-a", "-D", "-X", "-n", "-P", "-S", since, "-o", FIELDS]
         printed = self.lab.run(sacct, env={"SLURM_TIME_FORMAT": "%s"}).stdout.splitlines()
         rows = [line.split("|") for line in printed]
         return {
@@ -123,7 +126,18 @@ class Load:
             "squeue": self.lab.run(["squeue", "-h", "-a", "-o", "%i|%u|%P|%T|%r|%Q"]).stdout.splitlines(),
             "sinfo": self.lab.run(["sinfo", "-h", "-N", "-p", "main", "-o", "%N|%T"]).stdout.splitlines(),
             "shown": sorted(self.stage.reservations()),
+            "sent": self._sent(),
         }
+
+    def _sent(self) -> list[tuple[float, str, str, str]]:
+        """When the daemon sent whom where, by its journal: tells its own delays from Slurm's."""
+        names = {"AttachJob": "attach", "DetachJob": "detach", "EvictJob": "detach"}
+        found = []
+        for entry in self.stage.journal("decision"):
+            if what := names.get(json.loads(entry["data"])["action"]):
+                at = datetime.fromisoformat(entry["at"]).timestamp()
+                found.append((at, what, entry["job"], entry["reservation"]))
+        return found
 
     def _hosts(self, text: str) -> list[str]:
         if "[" not in text:
@@ -146,15 +160,20 @@ class Load:
 
     def finish(self, timeout: float = 120) -> None:
         """Everybody goes home; what is left must be just what is declared."""
-        if jobs := self.lab.run(["squeue", "-h", "-a", "-o", "%A"]).stdout.split():
-            self.lab.run(["scancel", *sorted(set(jobs))], check=False)
-        self.stage.wait(lambda: not self.stage.jobs(), timeout, "all jobs end")
+        self.stage.wait(self._is_empty, timeout, "all jobs end")
         self.stage.wait(
             lambda: set(self.stage.reservations()) == set(plan.RESERVATIONS), timeout, "only what is declared is left"
         )
         for process in self.interactive:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
+
+    def _is_empty(self) -> bool:
+        """Cancel what is there, again and again, for some are just being requeued."""
+        jobs = self.lab.run(["squeue", "-h", "-a", "-r", "-o", "%i"]).stdout.split()
+        if jobs:
+            self.lab.run(["scancel", *jobs], check=False)
+        return not jobs
 
     def close(self) -> None:
         """End the daemon."""

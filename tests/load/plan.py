@@ -15,6 +15,7 @@ from typing import Any
 
 from slurm_reserve.lab import LabSpec, UserSpec
 
+from tests.cluster.plugins import EPILOG as BELL
 from tests.cluster.plugins import with_guard
 
 NODES, CPUS, KILL_WAIT = 16, 4, 5
@@ -65,7 +66,13 @@ def spec() -> LabSpec:
     groups, accounts = {"o3": ("biology",)}, {"o2": ("chemistry",)}
     names = (*OWNERS.values(), *BORROWERS, *STRANGERS)
     users = tuple(UserSpec(name, groups.get(name, ()), accounts.get(name, ("general",))) for name in names)
-    return LabSpec(nodes=NODES, accounting=True, users=users, kill_wait=KILL_WAIT, **with_guard(SCHEDULER))
+    return LabSpec(
+        nodes=NODES,
+        accounting=True,
+        users=users,
+        kill_wait=KILL_WAIT,
+        **with_guard(SCHEDULER, f"EpilogSlurmctld={BELL}"),
+    )
 
 
 def timed(seed: int, duration: float) -> list[Submission]:

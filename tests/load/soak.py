@@ -98,6 +98,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--evidence", type=Path, help="for python -m tests.load.check")
     options = parser.parse_args()
     with Lab.boot(plan.spec()) as lab:
         load = Load.prepare(lab, options.seed, keep_journal=KEPT)
@@ -105,6 +106,7 @@ def main() -> int:
             soak = Soak(load)
             sys.stdout.write("".join(f"{field.name[:11]:>12}" for field in fields(Sample)) + "\n")
             load.play(options.minutes * 60, soak.sample)
+            evidence = load.evidence()
             load.finish()
             left = sorted(load.stage.reservations())
             found = soak.verdict() | {"submitted": load.submitted, "left": left, "minutes": options.minutes}
@@ -112,6 +114,8 @@ def main() -> int:
             load.close()
     if options.json:
         dump(str(options.json), found | {"samples": [asdict(sample) for sample in soak.samples]})
+    if options.evidence:
+        dump(str(options.evidence), evidence)
     return _say(found)
 
 

@@ -85,6 +85,7 @@ def test_users_have_their_own_numbers_and_share_groups() -> None:
     assert len({0, *uids}) == len(uids) + 1
     group = files.group(spec).splitlines()
     assert [line.split(":")[3] for line in group if line.startswith(("physics", "staff"))] == ["ann,ben", "ben"]
+    assert [line.split(":")[3] for line in group if line.startswith(("slurm", "ann:"))] == ["reserve", ""]
     gids = [line.split(":")[2] for line in group]
     assert len(set(gids)) == len(gids)
 

@@ -402,3 +402,12 @@ def test_a_magnetic_reservation_does_without_attaching_at_first() -> None:
     flags = reservation("physics", "n1", "n2").flags | {"MAGNETIC"}
     seen = cluster(FOUR, reservation("physics", "n1", "n2", flags=flags), *BUSY_ELSEWHERE, job("9").of("alice"))
     assert make(view(magnetic, seen)).actions == ()
+
+
+def test_a_task_that_was_sent_keeps_its_place_before_the_rest_of_its_array() -> None:
+    rest = job("7").borrower().but(array_tasks=(4, 5)).whole_nodes(1)
+    sent = job("7_3").borrower().but(job_id=12, array_tasks=()).whole_nodes(1).in_("physics.lend")
+    running = job("8").borrower().whole_nodes(1).on("n1").in_("physics.lend")
+    lend = reservation("physics.lend", "n1", "n2")
+    made = make(view(site(), cluster(FOUR, R, lend, *BUSY_ELSEWHERE, rest, sent, running)))
+    assert kinds(made) == []
