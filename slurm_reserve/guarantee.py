@@ -18,7 +18,7 @@ CLOCKS_DIFFER = timedelta(seconds=30)
 
 def reports(view: View, ours: Iterable[Reservation]) -> dict[str, str]:
     """What an admin should know about our reservations; the keys are what each is about."""
-    found = _of_clocks(view)
+    found = of_clocks(view)
     for reservation in ours:
         found |= _of_nodes(view, reservation) | _of_overlays(view, reservation)
         found |= {f"job {job.id}": why_uninvited(job, reservation) for job in uninvited(view, reservation)}
@@ -56,7 +56,7 @@ def why_uninvited(job: Job, reservation: Reservation) -> str:
     )
 
 
-def _of_clocks(view: View) -> dict[str, str]:
+def of_clocks(view: View) -> dict[str, str]:
     """Begin times, ends and windows are taken by this host's clock, jobs' times are slurmctld's."""
     latest = max((job.submitted for job in view.cluster.jobs), default=view.cluster.at)
     if latest - view.cluster.at < CLOCKS_DIFFER:
@@ -64,13 +64,18 @@ def _of_clocks(view: View) -> dict[str, str]:
     return {"clock": "slurmctld's clock is ahead of this host's by more than half a minute: set both by NTP"}
 
 
-def _of_nodes(view: View, reservation: Reservation) -> dict[str, str]:
-    """Nodes on which Slurm starts nothing; those under maintenance are told of by its reservation."""
+def lost_nodes(view: View, reservation: Reservation) -> dict[str, str]:
+    """Nodes on which Slurm starts nothing, and their states; those under maintenance are told of by its reservation."""
     lost = {}
     for name in sorted(reservation.nodes):
         node = view.cluster.nodes.get(name)
         if node is None or (not node.is_usable and name not in view.maintenance_at):
             lost[name] = "+".join(sorted(node.states)).lower() if node else "gone from the cluster"
+    return lost
+
+
+def _of_nodes(view: View, reservation: Reservation) -> dict[str, str]:
+    lost = lost_nodes(view, reservation)
     if not lost:
         return {}
     states = ", ".join(sorted(set(lost.values())))

@@ -151,6 +151,7 @@ class Partition:
     preempt_mode: str = "OFF"
     grace: timedelta = timedelta(0)
     max_time: timedelta | None = None
+    default_time: timedelta | None = None  # of jobs that name no time limit; None: max_time
     exclusive: bool = False
     is_up: bool = True
 
@@ -171,6 +172,8 @@ class SlurmConfig:
     requeue: bool = True  # JobRequeue
     booted: datetime | None = None
     slurm_user: str = ""
+    # Every line as Slurm prints it, for what is only told of: no decision rests on it, so it need not be whole.
+    printed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

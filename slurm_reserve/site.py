@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 LEND_SUFFIX = ".lend"
+WAKE_NAME = "wake"  # of the file in run_dir by which the daemon is woken
 
 
 class Find(StrEnum):

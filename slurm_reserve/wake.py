@@ -15,7 +15,9 @@ from pathlib import Path
 
 from inotify_simple import INotify, flags
 
-FILE_NAME = "wake"
+from slurm_reserve.site import WAKE_NAME
+
+FILE_NAME = WAKE_NAME
 _MOST_BYTES = 65_536  # read at once; and the size at which the file is emptied
 _MODE = 0o620  # read by the daemon, written by it and its group
 

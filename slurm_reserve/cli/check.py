@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 
 import click
@@ -15,12 +14,12 @@ from slurm_reserve.cli.common import Setting, console
 def check(ctx: click.Context) -> None:
     """Name every setting of site file and cluster that would break the promise, with its remedy.
 
-    Ends with 1 when there is an error among them.
+    Run it as the daemon's user. Ends with 1 when there is an error among them. docs/checks.md lists all that it knows.
     """
     from rich.text import Text
 
     from slurm_reserve import check as checks
-    from slurm_reserve import cycle
+    from slurm_reserve import cycle, here
     from slurm_reserve.bound import bound
     from slurm_reserve.cli.common import remembered
     from slurm_reserve.config import check_against
@@ -29,13 +28,11 @@ def check(ctx: click.Context) -> None:
 
     setting: Setting = ctx.obj
     site = setting.site()
-    cluster = cycle.observe(site, setting.slurm(site))
+    slurm = setting.slurm(site)
+    cluster = cycle.observe(site, slurm)
     view = View(site, cluster, remembered(site)[0])
     problems = [str(problem) for problem in check_against(site, cluster)]
-    found = checks.findings(view)
-    if os.geteuid() == 0:
-        text, remedy = "run as root, which it does not need", "run the daemon as a Slurm operator: see README.md"
-        found.append(checks.Finding(checks.Level.NOTE, "user", text, remedy))
+    found = checks.findings(view, here.look(site, cluster, slurm))
     promises = {
         spec.name: {
             "bound": bound(site, cluster.config, spec).total,
@@ -54,7 +51,7 @@ def check(ctx: click.Context) -> None:
         out.print(Text(f"error: {problem}", style="red"))
     styles = {checks.Level.ERROR: "red", checks.Level.WARNING: "yellow", checks.Level.NOTE: ""}
     for each in found:
-        out.print(Text(f"{each.level}: {each.subject}: {each.text}", style=styles[each.level]))
+        out.print(Text(f"{each.level}: {each.subject}: {each.text} [{each.id}]", style=styles[each.level]))
         out.print(Text(f"    remedy: {each.remedy}", style="dim"))
     for spec in site.reservations:
         longest = format_duration(bound(site, cluster.config, spec).total)

@@ -184,6 +184,11 @@ class CliSlurm:
         except SlurmError:
             return None
 
+    def admin_level(self, user: str) -> str:
+        """What Slurm's accounting lets this user do: None, Operator or Administrator; "" for one that it lacks."""
+        argv = ("sacctmgr", "-nP", "show", "user", f"name={arguments.plain(user)}", "format=adminlevel")
+        return self._commands.read(*argv).strip()
+
     def _read_config(self) -> SlurmConfig:
         return text.parse_config(self._commands.read("scontrol", "show", "config"))
 

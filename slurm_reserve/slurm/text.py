@@ -99,6 +99,7 @@ def parse_config(text: str) -> SlurmConfig:
             requeue=number(found["JobRequeue"]) != 0,
             booted=time(found["BOOT_TIME"]),
             slurm_user=found["SlurmUser"].partition("(")[0],  # printed after all of the above: they are not cut off
+            printed=found,
         )
 
 
@@ -259,6 +260,7 @@ def _partition(line: str, default_preempt_mode: str) -> Partition:
         preempt_mode=_value(line, "PreemptMode", default_preempt_mode).upper(),
         grace=timedelta(seconds=count(_value(line, "GraceTime"))),
         max_time=duration(_value(line, "MaxTime")),
+        default_time=duration(_value(line, "DefaultTime", "NONE")),
         exclusive=_value(line, "OverSubscribe").upper() == "EXCLUSIVE",
         is_up=_one_of(_value(line, "State"), "UP", "DOWN", "DRAIN", "INACTIVE") == "UP",
     )

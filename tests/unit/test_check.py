@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from slurm_reserve.bound import bound
-from slurm_reserve.check import Level, findings, protector
+from slurm_reserve.check import Here, Level, findings, guardfile, protector
 from slurm_reserve.memory import Memory
 from slurm_reserve.model import Cluster, Partition
 from slurm_reserve.site import Find, Owner, Site
 
-from tests.builders import cluster, nodes, reservation, site, spec, view
+from tests.builders import NOW, YEAR, cluster, nodes, reservation, site, spec, view
 
 FOUR = nodes("n1", "n2", "n3", "n4")
+DOWN = frozenset({"DOWN"})
 SOUND = cluster(FOUR, reservation("physics", "n1", "n2"))
 
 
@@ -27,8 +29,15 @@ def partition(name: str, **changes: object) -> Callable[[Cluster], Cluster]:
     return change
 
 
+SHIPPED = Path(__file__).parents[2] / "plugins" / "job_submit" / "job_submit.lua"
+
+
 def config(**changes: object) -> Callable[[Cluster], Cluster]:
     return lambda seen: replace(seen, config=replace(seen.config, **changes))  # type: ignore[arg-type]  # any field
+
+
+def printed(**settings: str) -> Callable[[Cluster], Cluster]:
+    return config(printed=settings)
 
 
 BROKEN: list[tuple[Callable[[Cluster], Cluster], Site, str, str]] = [
@@ -42,7 +51,27 @@ BROKEN: list[tuple[Callable[[Cluster], Cluster], Site, str, str]] = [
     (config(requeue=False), site(), "JobRequeue=0", "set JobRequeue=1"),
     (config(kill_wait=timedelta(minutes=5)), site(), "KillWait is 300 s", "KillWait=30"),
     (config(version="22.05.8"), site(), "--signal=R:TERM@0", "update to"),
-    (config(version="24.11.5"), site(), "by naming it", "AllowedPartitions"),
+    (config(version="24.11.5"), site(), "by naming it", "job_submit.lua"),
+    (printed(PreemptExemptTime="00:10:00"), site(), "PreemptExemptTime=00:10:00", "remove"),
+    (partition("preempt", preempt_mode="CANCEL"), site(), "cancelled, not requeued", "PreemptMode=REQUEUE"),
+    (printed(JobFileAppend="0"), site(), "truncates", "JobFileAppend=1"),
+    (config(scheduler_parameters="batch_sched_delay=20"), site(), "batch_sched_delay lets 20 s", "21s"),
+    (config(scheduler_parameters="x=1,defer_batch"), site(), "defer_batch", "remove"),
+    (printed(SchedulerType="sched/builtin"), site(), "sched/builtin", "sched/backfill"),
+    (printed(CompleteWait="32 sec"), site(), "CompleteWait=32", "remove"),
+    (printed(SelectType="select/linear"), site(), "select/linear", "cons_tres"),
+    (printed(SuspendTime="600 sec", SuspendProgram="/bin/off"), site(), "SuspendTime=600", "SuspendExcNodes"),
+    (lambda seen: seen, site(spec(max_time=timedelta(hours=1))), "without --time", "DefaultTime"),
+    (printed(ResvOverRun="10 min"), site(replace(spec(), end=NOW + YEAR)), "ResvOverRun=10 min", "remove"),
+    (printed(EpilogSlurmctld="(null)"), site(), "EpilogSlurmctld", "slurm-reserve-wake"),
+    (
+        lambda seen: cluster(FOUR, reservation("physics", "n1", "n2", flags=frozenset({"OVERLAP", "FLEX"}))),
+        site(), "has FLEX and lacks IGNORE_JOBS", "restore physics",
+    ),
+    (
+        lambda seen: cluster([replace(n, states=DOWN) for n in FOUR], reservation("physics", "n1", "n2")),
+        site(), "n1,n2 are not to be used (down)", "resume",
+    ),
     (config(scheduler_parameters="bf_interval=60"), site(), "every 60 s", "bf_interval=10"),
     (lambda seen: seen, site(spec(notice=timedelta(seconds=30))), "cuts the notice", "GraceTime=30"),
     (lambda seen: seen, site(spec(find=Find.MAGNETIC)), "MAGNETIC", "find: attach"),
@@ -64,6 +93,38 @@ def test_a_setting_that_breaks_the_promise_is_named_with_its_remedy(
     assert [f for f in found if said in f.text and remedy in f.remedy], found
 
 
+def guarded(text: str) -> dict[str, str]:
+    """What is found, by id, where job_submit.lua says this."""
+    seen = config(job_submit_plugins="lua")(SOUND)
+    return {f.id: f.text for f in findings(view(site(), seen), Here(guard=guardfile.read(text)))}
+
+
+def test_the_guard_that_is_installed_as_shipped_is_no_finding() -> None:
+    shipped = SHIPPED.read_text(encoding="utf-8")
+    assert not {"unguarded", "guard-differs", "not-woken"} & guarded(shipped).keys()
+
+
+def test_a_guard_that_differs_from_the_site_file_is_named() -> None:
+    shipped = SHIPPED.read_text(encoding="utf-8")
+    assert "not the guard" in guarded("function slurm_job_submit() return slurm.SUCCESS end")["unguarded"]
+    more = guarded(shipped.replace('{ "preempt" }', '{ "preempt", "main" }'))
+    assert "lets jobs of main into" in more["guard-differs"]
+    other = guarded(shipped.replace("qos = {}", "qos = { 'scavenger' }"))
+    assert "scavenger" in other["guard-differs"]
+    less = guarded(shipped.replace('{ "preempt" }', "{}"))
+    assert "keeps borrowers of preempt out" in less["guard-differs"]
+    assert "rings nowhere" in guarded(shipped.replace('"/run/slurm-reserve/wake"', "false"))["not-woken"]
+
+
+def test_who_runs_it_is_looked_at() -> None:
+    found = {f.id: f for f in findings(view(site(), SOUND), Here("bob", is_root=True, is_operator=False))}
+    assert found["no-operator"].level is Level.ERROR
+    assert "run the daemon (and check) as" in found["no-operator"].remedy
+    assert "run-as-root" in found
+    unknown = findings(view(site(), SOUND), Here(unknown_users=frozenset({"alice"})))
+    assert any(f.id == "strangers-named" and "alice" in f.text for f in unknown)
+
+
 def test_a_reservation_that_is_not_ours_is_named() -> None:
     foreign = cluster(FOUR, reservation("physics", "n1", flags=frozenset({"SPEC_NODES"})))
     assert any("left alone" in f.text for f in findings(view(site(), foreign, Memory())))
@@ -72,7 +133,7 @@ def test_a_reservation_that_is_not_ours_is_named() -> None:
 def test_a_sound_site_has_no_errors() -> None:
     sound = config(version="25.11.7", scheduler_parameters="bf_interval=10")(SOUND)
     assert [f for f in findings(view(site(), sound)) if f.level is Level.ERROR] == []
-    assert findings(view(site(), sound)) == []
+    assert findings(view(site(), sound), Here("slurm", is_operator=True)) == []
 
 
 def test_who_protects_the_owner_when_the_daemon_is_dead() -> None:
