@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from slurm_reserve.model import JobKey
 
@@ -67,6 +68,7 @@ class AttachJob:
     reservation: str
     reason: str
     is_requeue_needed: bool = False  # not where the job would be lost when it is evicted
+    bid: Decimal = Decimal(0)  # what a borrower bids for it: of a node, for an hour
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slurm_reserve import desired, displace, expiry, guarantee, hygiene, lending, reclaim, returns
+from slurm_reserve import bids, desired, displace, expiry, guarantee, hygiene, lending, reclaim, returns
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -282,7 +282,7 @@ def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
     for loan in loans:
         if loan.job.reservation != name:
             is_choosy = loan.job.batch and Reluctance.NO_REQUEUE in view.site.lending.refuse
-            yield AttachJob(loan.job.key, name, loan.reason, is_choosy)
+            yield AttachJob(loan.job.key, name, loan.reason, is_choosy, bids.bid(view.site.lending, loan.job))
 
 
 def _grow(
