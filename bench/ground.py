@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from slurm_reserve.lab import Lab, LabSpec, UserSpec
@@ -17,8 +18,9 @@ from tests.cluster.plugins import EPILOG, HERE, SHIPPED, USUAL, with_guard
 from tests.cluster.stage import Stage
 
 KILL_WAIT, NOTICE = 5, 10  # seconds
-# Slurm's own timing, but for what `slurm-reserve check` recommends.
-SCHEDULER = "SchedulerParameters=bf_interval=2,bf_max_job_part=50"
+# Slurm's own timing, but for what lets borrowers start at all while others wait. It hurries Slurm's preemption too.
+SCHEDULER = "bf_interval=2,bf_max_job_part=50"
+ARRAY = 1000
 OWNERS = ("idle", "woken", "net", "polled", "heeds", "ignores")  # reservation and owner have one name; a node each
 NODES = {name: f"n{number}" for number, name in enumerate(OWNERS, start=1)}
 THEIRS = {
@@ -27,9 +29,19 @@ THEIRS = {
 }  # reservations with MaxStartDelay, none of ours
 _LINE = re.compile(
     r"\[(?P<at>[\dT:.-]+)\] (?:(?:sched: Allocate|sched/backfill: _start_job: Started) JobId=(?P<started>\d+)"
-    r"|_slurm_rpc_submit_batch_job: JobId=(?P<submitted>\d+)|Requeuing JobId=(?P<requeued>\d+))"
+    r"|_slurm_rpc_submit_batch_job: JobId=(?P<submitted>\d+)"
+    r"|slurmctld_req: received opcode (?P<asked>\w+) from \S+ uid (?P<uid>\d+))"
 )
-Event = tuple[str, str]  # "started" | "submitted" | "requeued", and the job
+Event = tuple[str, str]  # "started" or "submitted", and the job
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something that slurmctld was asked."""
+
+    at: float  # seconds since the epoch
+    name: str
+    uid: int
 
 
 class Watch:
@@ -38,6 +50,7 @@ class Watch:
     def __init__(self, lab: Lab) -> None:
         self._lines: queue.Queue[str] = queue.Queue()
         self._seen: dict[Event, float] = {}
+        self._calls: list[Call] = []
         path = "/run/slurm-lab/log/slurmctld.log"
         self._tail = lab.popen(["tail", "-n0", "-s0.01", "-F", path], stdout=-1, stderr=-3)
         threading.Thread(target=self._read, daemon=True).start()
@@ -57,9 +70,18 @@ class Watch:
         return self._seen[event, job]
 
     def _note(self, line: str) -> None:
-        if found := _LINE.match(line):
-            event = found.lastgroup or ""
-            self._seen[event, found[event]] = datetime.fromisoformat(found["at"]).timestamp()
+        if not (found := _LINE.match(line)):
+            return
+        at = datetime.fromisoformat(found["at"]).timestamp()
+        if found["asked"]:
+            self._calls.append(Call(at, found["asked"], int(found["uid"])))
+            return
+        event = "started" if found["started"] else "submitted"
+        self._seen[event, found[event]] = at
+
+    def calls(self, since: float, until: float) -> list[Call]:
+        """What slurmctld was asked in between, as far as the log was read."""
+        return [call for call in self._calls if since <= call.at <= until]
 
     def close(self) -> None:
         """Stop reading."""
@@ -72,7 +94,10 @@ class Ground:
 
     def __init__(self, lab: Lab, strangers: int) -> None:
         self.lab, self.stage, self.watch = lab, Stage(lab), Watch(lab)
-        self.stage.keys = {"slurm": {"max_calls_per_second": 20}, "daemon": {"poll": "5s", "scheduling_pass": "5s"}}
+        self._borrowers: dict[str, str] = {}  # node -> the job that borrows it
+        self.daemon_uid = lab.spec.uid(self.stage.user)
+        # As shipped: what the tests hurry is as it is by default here.
+        self.stage.keys = {"slurm": {"max_calls_per_second": 2}, "daemon": {"poll": "5s", "scheduling_pass": "5s"}}
         told = {"notice": f"{NOTICE}s", "signal": "USR1"}
         self.stage.start(
             **{
@@ -86,12 +111,7 @@ class Ground:
             }
         )
         self.stage.fill("n9", "n10")
-        self._queue(strangers)
-
-    def _queue(self, strangers: int) -> None:
-        """Jobs that wait for nodes that are busy."""
-        for _ in range(0, strangers, 1000):
-            self.lab.sbatch("carol", "--exclusive", "-t30", "--array=1-1000")
+        queue_up(lab, "carol", strangers)
 
     def submit(self, owner: str, *options: str) -> tuple[str, float]:
         """An owner's job for the whole node; gives its id, and when sbatch was started."""
@@ -119,12 +139,15 @@ class Ground:
     def lent(self, name: str, **options: str) -> str:
         """Wait until a borrower runs on the node; submits one where none is there."""
         node = NODES[name]
-        mine = [job for job in self.stage.jobs().values() if job.user == "bob" and job.nodes == node]
+        mine = [job for job in self.stage.jobs().values() if job.id == self._borrowers.get(node)]
         if mine and mine[0].state == "RUNNING":
             return mine[0].id
-        job = self.stage.borrow("bob", "--exclusive", "-t30", "-w", node, **options)
-        self.stage.runs(job, node, timeout=60)
-        return job
+        for job in mine:  # evicted by Slurm itself: it would be back in two minutes, in the way of a later round
+            self.stage.cancel(job.id)
+        borrower = self.stage.borrow("bob", "--exclusive", "-t30", "-w", node, **options)
+        self._borrowers[node] = borrower
+        self.stage.runs(borrower, node, timeout=60)
+        return borrower
 
     def close(self) -> None:
         """End the daemon and the watch."""
@@ -132,10 +155,20 @@ class Ground:
         self.stage.close()
 
 
+def queue_up(lab: Lab, user: str, count: int) -> None:
+    """Jobs that wait, each a record of its own: a task that is changed leaves its array's common record."""
+    for _ in range(0, count, ARRAY):
+        array = lab.sbatch(user, "--exclusive", "-t30", f"--array=0-{ARRAY}")
+        lab.run(["scontrol", "update", f"JobId={array}_[1-{ARRAY}]", "nice=1"], user)
+
+
 @contextmanager
-def ground(strangers: int) -> Iterator[Ground]:
-    """A lab with that many strangers' jobs waiting."""
-    lines = with_guard(SCHEDULER, f"EpilogSlurmctld={EPILOG}", "MaxJobCount=60000", "MaxArraySize=2000")
+def ground(strangers: int, scheduler: str = SCHEDULER) -> Iterator[Ground]:
+    """A lab with that many strangers' jobs waiting, and these SchedulerParameters."""
+    lines = with_guard(
+        f"SchedulerParameters={scheduler}", f"EpilogSlurmctld={EPILOG}", "DebugFlags=Protocol", "MaxJobCount=60000",
+        "MaxArraySize=2000",
+    )  # fmt: skip
     users = tuple(UserSpec(name) for name in (*OWNERS, "bob", "carol", "dave"))
     with Lab.boot(LabSpec(nodes=10, users=users, kill_wait=KILL_WAIT, **lines)) as lab:
         text = (SHIPPED / "epilogslurmctld" / "slurm-reserve-wake").read_text(encoding="utf-8")

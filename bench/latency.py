@@ -3,46 +3,99 @@
 from __future__ import annotations
 
 import random
-import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from bench.ground import KILL_WAIT, NOTICE, THEIRS, Ground, ground, settle
+from bench.figures import Times, comparison, median, row, titles
+from bench.ground import KILL_WAIT, NOTICE, THEIRS, Call, Ground, ground, settle
 
-Times = dict[str, list[float]]
 TITLES = {
-    "idle, with the daemon": "i    idle nodes, daemon running",
-    "idle, without": "i    idle nodes, no daemon",
+    "idle": "i    idle nodes, daemon running",
+    "without": "i    idle nodes, no daemon",
     "woken": "ii   lent, daemon, woken",
     "net": "iii  lent, Slurm's own preemption",
     "polled": "iv   lent, daemon, polling",
     "borrower": "     node idle to borrower running",
 }
-STEPS = ("sbatch to slurmctld", "wake, look, plan, requeue", "victim gone, job started")
+RATIOS = (
+    ("woken", "net", "<= 0.25, 0.15"), ("woken", "polled", ""), ("idle", "without", "<= 1"), ("woken", "without", ""),
+)  # fmt: skip
+STEPS = {  # of a woken reclaim: what ends each
+    "sbatch starts and asks": "REQUEST_SUBMIT_BATCH_JOB",
+    "slurmctld takes it, rings; daemon's first squeue": "REQUEST_JOB_USER_INFO",
+    "look, plan, record, read the victim again": "REQUEST_JOB_REQUEUE",
+    "SIGTERM, until the victim has ended": "REQUEST_COMPLETE_BATCH_SCRIPT",
+    "epilog of the node": "MESSAGE_EPILOG_COMPLETE",
+    "slurmctld's pass, owner's job started": "",
+}
 
 
 def measure(rounds: int, strangers: int, say: Callable[[str], None]) -> dict[str, Any]:
     """All of one load, in one lab; the kinds take turns in each round, in a random order."""
     times: Times = defaultdict(list)
+    begun = time.monotonic()
     with ground(strangers) as here:
         for number in range(rounds):
             say(f"{strangers} strangers: round {number + 1} of {rounds}")
             _round(here, times)
-    return {"rounds": rounds, "strangers": strangers, "seconds": times}
+    return {
+        "rounds": rounds, "strangers": strangers, "minutes": round((time.monotonic() - begun) / 60, 1),
+        "seconds": {key: [round(each, 4) for each in values] for key, values in times.items()},
+    }  # fmt: skip
 
 
 def _round(here: Ground, times: Times) -> None:
+    """The borrower's return is measured last, so that its own wait after the requeue is over by then."""
     for name in ("woken", "net", "polled"):
         here.lent(name)
-    for name in random.sample(list(KINDS), len(KINDS)):
+    settle()
+    owners, victim = _woken(here, times)
+    requeued = time.monotonic()
+    for kind in random.sample(KINDS, len(KINDS)):
         settle()
-        KINDS[name](here, times)
+        kind(here, times)
+    settle(max(3.0 - (time.monotonic() - requeued), 0.0))
+    ended = time.time()
+    here.stage.cancel(owners)
+    times["borrower"].append(here.watch.at("started", victim, ended) - ended)
     leave = [job.id for job in here.stage.jobs().values() if job.user in ("net", "polled", "idle")]
     here.lab.run(["scancel", *leave], check=False)
     here.stage.wait(lambda: not [j for j in here.stage.jobs().values() if j.id in leave], 60, "the round's jobs end")
+
+
+def _woken(here: Ground, times: Times) -> tuple[str, str]:
+    """The owner's job and the victim."""
+    victim = here.lent("woken")
+    job, begun = here.submit("woken")
+    started = here.watch.at("started", job, begun)
+    times["woken"].append(started - begun)
+    calls = here.watch.calls(begun, started)
+    marks = marks_of(calls, here.daemon_uid)
+    if marks is None:  # Slurm's own preemption was first, or the daemon had to look twice
+        times["other ways"].append(started - begun)
+    else:
+        at = [begun, *marks, started]
+        for step, before, after in zip(STEPS, at, at[1:], strict=False):
+            times[step].append(after - before)
+        asked = [call for call in calls if call.uid == here.daemon_uid and call.at < marks[2]]
+        times["calls"].append(len(asked))
+    return job, victim
+
+
+def marks_of(calls: list[Call], daemon: int) -> list[float] | None:
+    """When each step but the last ended; None where they did not follow each other so."""
+    found: list[float] = []
+    for name in filter(None, STEPS.values()):
+        ours = name in ("REQUEST_JOB_USER_INFO", "REQUEST_JOB_REQUEUE")
+        since = found[-1] if found else 0.0
+        at = next((c.at for c in calls if c.name == name and c.at >= since and (c.uid == daemon or not ours)), None)
+        if at is None:
+            return None
+        found.append(at)
+    return found
 
 
 def _idle(here: Ground, times: Times, title: str) -> None:
@@ -53,27 +106,12 @@ def _idle(here: Ground, times: Times, title: str) -> None:
 
 
 def _with_daemon(here: Ground, times: Times) -> None:
-    _idle(here, times, "idle, with the daemon")
+    _idle(here, times, "idle")
 
 
 def _without_daemon(here: Ground, times: Times) -> None:
     with here.stopped():
-        _idle(here, times, "idle, without")
-
-
-def _woken(here: Ground, times: Times) -> None:
-    """And back: from the end of the owner's job to the borrower running again."""
-    victim = here.lent("woken")
-    job, begun = here.submit("woken")
-    started = here.watch.at("started", job, begun)
-    times["woken"].append(started - begun)
-    marks = [begun, here.watch.at("submitted", job, begun), here.watch.at("requeued", victim, begun), started]
-    for step, before, after in zip(STEPS, marks, marks[1:], strict=False):
-        times[step].append(after - before)
-    settle(3.0)  # the victim's two seconds are over: it waits for a node and nothing else
-    ended = time.time()
-    here.stage.cancel(job)
-    times["borrower"].append(here.watch.at("started", victim, ended) - ended)
+        _idle(here, times, "without")
 
 
 def _by_slurm(here: Ground, times: Times) -> None:
@@ -88,9 +126,7 @@ def _polled(here: Ground, times: Times) -> None:
         times["polled"].append(here.watch.at("started", job, begun) - begun)
 
 
-KINDS = {
-    "idle": _with_daemon, "without": _without_daemon, "woken": _woken, "net": _by_slurm, "polled": _polled,
-}  # fmt: skip
+KINDS = [_with_daemon, _without_daemon, _by_slurm, _polled]
 
 VICTIMS = {
     "heeds": "srun bash -c \"trap 'exit 0' USR1; sleep 1000 & wait\"",
@@ -110,7 +146,7 @@ def with_notice(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
         for number in range(rounds):
             say(f"notice: round {number + 1} of {rounds}")
             _notice_round(here, times)
-    return {"rounds": rounds, "notice": NOTICE, "kill_wait": KILL_WAIT, "seconds": times}
+    return {"rounds": rounds, "notice": NOTICE, "kill_wait": KILL_WAIT, "seconds": dict(times)}
 
 
 def _notice_round(here: Ground, times: Times) -> None:
@@ -132,25 +168,18 @@ def _notice_round(here: Ground, times: Times) -> None:
     here.stage.wait(lambda: all(j.user == "carol" for j in here.stage.jobs().values()), 60, "the round's jobs end")
 
 
-def summary(values: list[float]) -> tuple[float, float, float]:
-    """Median, 95th percentile, maximum."""
-    ordered = sorted(values)
-    return statistics.median(ordered), ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)], ordered[-1]
-
-
 def table(found: dict[str, Any]) -> list[str]:
     """Lines to print for one load."""
     times: Times = found["seconds"]
-    lines = [f"{found['strangers']} strangers' jobs waiting, {found['rounds']} rounds; seconds"]
-    lines.append(f"{'':40}{'median':>9}{'95th':>9}{'max':>9}")
-    for key, title in TITLES.items():
-        lines.append(f"{title:40}" + "".join(f"{value:>9.3f}" for value in summary(times[key])))
-    for over, under in (("woken", "net"), ("woken", "polled"), ("idle, with the daemon", "idle, without")):
-        of, to = summary(times[over]), summary(times[under])
-        ratios = "".join(f"{a / b:>9.2f}" for a, b in zip(of, to, strict=True))
-        lines.append(f"{over + ' / ' + under:40}" + ratios)
-    lines.append("of a woken one's time, median in ms:")
-    lines += [f"  {step:38}{1000 * statistics.median(times[step]):>9.0f}" for step in STEPS]
+    lines = titles(f"{found['strangers']} strangers' jobs waiting, {found['rounds']} rounds; seconds")
+    lines += [row(title, times[key]) for key, title in TITLES.items()]
+    lines += ["ratios", *(comparison(times, over, under, aim) for over, under, aim in RATIOS)]
+    known = {step: times[step] for step in STEPS if times.get(step)}
+    other = len(times.get("other ways", []))
+    lines.append(f"a woken one's time, in ms ({other} of {len(times['woken'])} went another way)")
+    lines += [row(f"  {step}", [1000 * each for each in values], digits=0) for step, values in known.items()]
+    if times.get("calls"):
+        lines.append(f"  calls to slurmctld until the requeue: {median(times['calls']):.0f}")
     return lines
 
 
@@ -158,10 +187,8 @@ def notice_table(found: dict[str, Any]) -> list[str]:
     """Lines to print for what a notice takes."""
     bound = found["notice"] + found["kill_wait"] + 1
     waits = f"a notice of {found['notice']} s, KillWait {found['kill_wait']} s"
-    lines = [f"v    {waits}, {found['rounds']} rounds; seconds"]
-    lines.append(f"{'':40}{'median':>9}{'95th':>9}{'max':>9}")
-    for title, values in sorted(found["seconds"].items()):
-        lines.append(f"     {title:35}" + "".join(f"{value:>9.2f}" for value in summary(values)))
+    lines = titles(f"v    {waits}, {found['rounds']} rounds; seconds")
+    lines += [row(f"     {title}", values, digits=2) for title, values in sorted(found["seconds"].items())]
     return [*lines, f"     aim: {bound} s at most, and at once when the victim ends"]
 
 

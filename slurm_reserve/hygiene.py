@@ -7,12 +7,12 @@ are remembered; that survives restarts of the daemon, and is forgotten after a q
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
 from slurm_reserve.memory import Evicted, Notice
 from slurm_reserve.model import Job, JobKey
-from slurm_reserve.site import AfterMost, ReservationSpec
+from slurm_reserve.site import LEND_SUFFIX, AfterMost, ReservationSpec
 from slurm_reserve.view import View
 
 # Not in the second of the requeue: slurmd compares whole seconds, and a job that starts again on the same node within
@@ -76,6 +76,18 @@ def forestalled(view: View) -> Iterator[tuple[JobKey, Evicted]]:
         key, notice = told.get((job.id, job.restarts - 1), (None, None))
         if key is not None and notice is not None and key not in view.memory.evicted:
             yield key, Evicted(notice.at, notice.cause, notice.reservation)
+    yield from _preempted(view, told.keys())
+
+
+def _preempted(view: View, told: Collection[tuple[str, int]]) -> Iterator[tuple[JobKey, Evicted]]:
+    """Borrowers that we had lent to and Slurm itself preempted, before we could: they need not wait its two minutes."""
+    lends = {(key.id, key.restarts): (key, sent) for key, sent in view.memory.attached.items()}
+    for job in view.pending if lends else ():
+        key, sent = lends.get((job.id, job.restarts - 1), (None, None))
+        if key is None or sent is None or (key.id, key.restarts) in told or key in view.memory.evicted:
+            continue
+        if job.reason == "BeginTime" and sent.reservation.endswith(LEND_SUFFIX):
+            yield key, Evicted(job.submitted, "a job that Slurm put first", sent.reservation.removesuffix(LEND_SUFFIX))
 
 
 def note(view: View, job: Job, evicted: Evicted) -> str:

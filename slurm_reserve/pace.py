@@ -14,6 +14,7 @@ MOST_OF_A_CORE = 0.02
 BURST = 60.0  # seconds of quiet time may be drawn on at once
 MEASURE_EVERY = 60.0  # seconds
 STEADY = 0.8  # of a limit goes into polling, so that there is something left for bursts
+AHEAD = 30.0  # seconds of what comes in may be spent in advance for an owner who has just submitted
 # A user's submission is looked for so long after the wake-up, which comes before the job exists, in seconds.
 LOOKS = (0.0, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 
@@ -39,9 +40,9 @@ class Reserve:
         passed = now - self.at if self.at is not None else 0.0
         return min(self.level + passed * self.rate, self.rate * BURST)
 
-    def wait(self, now: float) -> float:
-        """Seconds until it is no longer below nothing."""
-        return max(-self.left(now) / self.rate, 0.0)
+    def wait(self, now: float, ahead: float = 0.0) -> float:
+        """Seconds until it is no longer below nothing, or below what comes in within `ahead` seconds."""
+        return max(-self.left(now) / self.rate - ahead, 0.0)
 
 
 @dataclass(slots=True)
@@ -94,6 +95,10 @@ class Pace:
     def wait(self, now: float) -> float:
         """Seconds until Slurm may be asked again: some while a reserve is below nothing."""
         return max(self._calls.wait(now), self._seconds.wait(now))
+
+    def wait_for_owner(self, now: float) -> float:
+        """The same for an owner's submission: it may spend in advance, and polls wait until that is made up for."""
+        return max(self._calls.wait(now, AHEAD), self._seconds.wait(now, AHEAD))
 
     def has_plenty(self, now: float) -> bool:
         """Whether more than half is left: what is spent on others than owners leaves the rest to owners."""

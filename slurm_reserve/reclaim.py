@@ -156,7 +156,8 @@ def _is_late(view: View, ground: Ground, want: demand.Want) -> bool:
 
 def _not_now(view: View, ground: Ground, want: demand.Want) -> Decision:
     job, name = want.job, ground.spec.name
-    rooms = [Room.whole(n) for n in view.cluster.nodes.values() if n.name in ground.reservation.nodes]
+    nodes = (view.cluster.nodes.get(node) for node in sorted(ground.reservation.nodes))
+    rooms = [Room.whole(node) for node in nodes if node is not None]
     whole = ground.fits(job, rooms)
     if not whole and (held := _held_back(view, job, rooms)):
         return Decision(job, name, Verdict.BLOCKED, f"would run into maintenance of {held}", names_it=want.names_it)

@@ -86,7 +86,7 @@ class Rounds:
         if look is None:
             return self._next
         now = time.monotonic()
-        return min(self._next, max(look, now + self._pace.wait(now)))
+        return min(self._next, max(look, now + self._pace.wait_for_owner(now)))
 
     def step(self) -> None:
         """Do what is due, if anything is."""
@@ -96,7 +96,7 @@ class Rounds:
             wanted = self._cycle()
             now = time.monotonic()
             self._next = now + max(wanted, self._pace.wait(now))
-        elif not self._pace.wait(now) and (users := self._looks.due(now)):
+        elif not self._pace.wait_for_owner(now) and (users := self._looks.due(now)):
             self._look_at(users)
 
     def _mind_the_clock(self) -> None:
@@ -152,7 +152,7 @@ class Rounds:
         except ReserveError:  # the next cycle says what is wrong, if it still is
             self._looks.done(users)
             now = time.monotonic()
-            self._next = min(self._next, now + self._pace.wait(now))
+            self._next = min(self._next, now + self._pace.wait_for_owner(now))
             return
         if found is None:
             self._looks.seen_nothing(users)
