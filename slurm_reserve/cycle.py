@@ -26,6 +26,8 @@ from slurm_reserve.site import Site
 from slurm_reserve.slurm.port import Slurm
 from slurm_reserve.view import View
 
+MOST_IN_DOUBT = 8  # jobs that are read one by one; to read all of them is quicker then
+
 
 class UnsoundPlanError(ReserveError):
     """The planner broke an invariant; nothing of the plan was carried out."""
@@ -111,13 +113,21 @@ def look_at(
     None when none of their waiting jobs but the `known` ones wants nodes of ours: not yet, for the wake-up comes before
     the job. Raises StaleError when the cluster is not as it was seen.
     """
-    cluster = scope.with_jobs(seen, users, slurm.read_jobs_of(sorted(users)))
+    likely = scope.likely_nodes(site, seen, users)
+    jobs, reservations, nodes = slurm.read_submission(sorted(users), sorted(likely))
+    cluster = scope.with_jobs(seen, users, jobs, reservations)
     memory = ledger.memory()
     found = scope.of(site, cluster, memory, users)
     if not found.jobs - known:
         return None
     at = clock()
-    read = scope.confirmed(seen, cluster, found, *slurm.read_nodes(sorted(found.nodes)))
+    if not found.nodes <= nodes.keys():
+        reservations, nodes = slurm.read_nodes(sorted(found.nodes))
+    doubtful = scope.in_doubt(site, cluster, memory, found)
+    if reservations != cluster.reservations or len(doubtful) > MOST_IN_DOUBT:
+        raise StaleError("the cluster changes while it is read")
+    cluster = scope.with_these(cluster, doubtful, [slurm.read_job(each) for each in doubtful])
+    read = scope.confirmed(seen, cluster, found, nodes)
     if read is None:
         raise StaleError("the cluster is not as it was seen")
     result = decide(site, replace(read, at=at), memory)

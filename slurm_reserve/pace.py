@@ -16,7 +16,7 @@ MEASURE_EVERY = 60.0  # seconds
 STEADY = 0.8  # of a limit goes into polling, so that there is something left for bursts
 AHEAD = 30.0  # seconds of what comes in may be spent in advance for an owner who has just submitted
 # A user's submission is looked for so long after the wake-up, which comes before the job exists, in seconds.
-LOOKS = (0.0, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+LOOKS = (0.0, 0.01, 0.03, 0.08, 0.2, 0.5, 1.0)
 
 
 @dataclass(slots=True)

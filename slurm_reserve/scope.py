@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 from slurm_reserve.memory import Memory
 from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation
-from slurm_reserve.site import Site
+from slurm_reserve.site import Owner, Site
 from slurm_reserve.view import View
+
+MOST_LIKELY = 256  # nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,25 @@ class Owners:
         return self._is_anybody or user in self._users
 
 
-def with_jobs(seen: Cluster, users: frozenset[str], fresh: Iterable[Job]) -> Cluster:
-    """The observation with these users' jobs as they are now."""
+def likely_nodes(site: Site, seen: Cluster, users: frozenset[str]) -> frozenset[str]:
+    """The nodes that a submission of these users may concern; none where those are too many to read on suspicion."""
+    names = [spec.name for spec in site.reservations if any(_may_own(spec.owner, seen, user) for user in users)]
+    nodes = frozenset().union(*(seen.reservations[name].nodes for name in names if name in seen.reservations))
+    return nodes if len(nodes) <= MOST_LIKELY else frozenset()
+
+
+def _may_own(owner: Owner, seen: Cluster, user: str) -> bool:
+    if owner.users and user not in owner.users:
+        return False
+    return not owner.groups or any(user in seen.groups.get(group, ()) for group in owner.groups)
+
+
+def with_jobs(
+    seen: Cluster, users: frozenset[str], fresh: Iterable[Job], reservations: Mapping[str, Reservation]
+) -> Cluster:
+    """The observation with these users' jobs, and every reservation, as they are now."""
     others = tuple(job for job in seen.jobs if job.user not in users)
-    return replace(seen, jobs=(*others, *fresh))
+    return replace(seen, jobs=(*others, *fresh), reservations=reservations)
 
 
 def of(site: Site, cluster: Cluster, memory: Memory, users: frozenset[str]) -> Scope:
@@ -66,11 +83,24 @@ def of(site: Site, cluster: Cluster, memory: Memory, users: frozenset[str]) -> S
     return Scope(frozenset(jobs), frozenset(names), nodes)
 
 
-def confirmed(
-    seen: Cluster, cluster: Cluster, scope: Scope, reservations: Mapping[str, Reservation], nodes: Mapping[str, Node]
-) -> Cluster | None:
+def in_doubt(site: Site, cluster: Cluster, memory: Memory, scope: Scope) -> list[str]:
+    """Ids of borrowers sent to these reservations' nodes that were not seen there: they may have started since."""
+    lends = {spec.lend_name for spec in site.reservations if spec.name in scope.reservations}
+    there = {job.id for job in cluster.jobs if job.nodes}
+    sent = {key.id for key, each in memory.attached.items() if each.reservation in lends}
+    return sorted(sent - there)
+
+
+def with_these(cluster: Cluster, ids: Iterable[str], fresh: Iterable[Job | None]) -> Cluster:
+    """The cluster with the jobs of these ids as they are now, as far as Slurm still knows them."""
+    replaced = frozenset(ids)
+    others = (job for job in cluster.jobs if job.id not in replaced)
+    return replace(cluster, jobs=(*others, *(job for job in fresh if job is not None)))
+
+
+def confirmed(seen: Cluster, cluster: Cluster, scope: Scope, nodes: Mapping[str, Node]) -> Cluster | None:
     """The cluster with what was read afresh; None when that contradicts what was seen before."""
-    if reservations != seen.reservations or not scope.nodes <= nodes.keys():
+    if not scope.nodes <= nodes.keys():
         return None
     before, now = _holders(seen, scope.nodes), _holders(cluster, scope.nodes)
     for name in scope.nodes:

@@ -24,6 +24,7 @@ from slurm_reserve.slurm.shapes import Terms
 
 KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
 KEEP_PARTITIONS = timedelta(seconds=20)  # for what an admin may change while looking on
+_EXCLUDED = ("squeue", "-a", "-h", "-o", "%A|%x")
 _GETENT_MISSING = 2  # exit status of getent when it does not know all of the names
 
 
@@ -119,25 +120,23 @@ class CliSlurm:
         printed = self._commands.read("squeue", "-a", "-h", "-j", wanted, "-o", "%A|%x", self._array_option)
         return jobs.with_excluded(job, jobs.parse_excluded(printed))
 
-    def read_jobs_of(self, users: Sequence[str]) -> tuple[Job, ...]:
-        """Read the jobs of these users; slurmctld itself picks them out where it is one user."""
-        if not users:
-            return ()
-        of = ("-u", ",".join(map(arguments.plain, users)))
-        found = self._read_jobs(*of)
-        if self._knows_excluded or not any(job.is_pending for job in found):
-            return found
-        known = self._read_excluded(*of)
-        return tuple(jobs.with_excluded(job, known) for job in found)
-
     def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
         """Read every reservation, and these nodes."""
-        reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
-        if not names:
-            return reservations, {}
-        folded = hostlist.fold(map(arguments.plain, names))
-        nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node", folded))
-        return reservations, nodes
+        printed = self._commands.read_all(*_about(names))
+        return text.parse_reservations(printed[0]), text.parse_nodes(printed[1]) if names else {}
+
+    def read_submission(
+        self, users: Sequence[str], names: Sequence[str]
+    ) -> tuple[tuple[Job, ...], dict[str, Reservation], dict[str, Node]]:
+        """The jobs of these users, every reservation and these nodes, by commands that run at the same time."""
+        of, end, about = ("-u", ",".join(map(arguments.plain, users))), self._token(), _about(names)
+        excluded = [] if self._knows_excluded else [(*_EXCLUDED, self._array_option, *of)]
+        printed = self._commands.read_all((*self._jobs_argv(end), *of, self._array_option), *about, *excluded)
+        found = jobs.parse_jobs(printed[0], end, self._terms, self._words)
+        if excluded:
+            known = jobs.parse_excluded(printed[-1])
+            found = tuple(jobs.with_excluded(job, known) for job in found)
+        return found, text.parse_reservations(printed[1]), text.parse_nodes(printed[2]) if names else {}
 
     def read_comments(self, job_ids: Sequence[str]) -> dict[str, str]:
         """The comments of these jobs, by id; anybody's free text."""
@@ -196,7 +195,7 @@ class CliSlurm:
         end = self._token()
         # Without --array-unique squeue hides a pending task that was changed by itself (attached to a reservation)
         # in the rest of its array. Releases that lack it (23.11 on) show such tasks with -r only.
-        argv = ["squeue", "-a", "--noconvert", "-O", jobs.job_format(end, self._words), *options]
+        argv = [*self._jobs_argv(end), *options]
         try:
             printed = self._commands.read(*argv, self._array_option)
         except SlurmUnavailableError as error:
@@ -207,6 +206,9 @@ class CliSlurm:
         self._knows_excluded = jobs.is_excluded_known(printed)
         with collected_later():
             return jobs.parse_jobs(printed, end, self._terms, self._words)
+
+    def _jobs_argv(self, end: str) -> tuple[str, ...]:
+        return ("squeue", "-a", "--noconvert", "-O", jobs.job_format(end, self._words))
 
     def _with_excluded(self, found: tuple[Job, ...]) -> tuple[Job, ...]:
         """Add what -O cannot print before 24.05; asked for when a job is new, for it seldom changes."""
@@ -219,8 +221,7 @@ class CliSlurm:
         return tuple(jobs.with_excluded(job, known) for job in found)
 
     def _read_excluded(self, *options: str) -> dict[int, frozenset[str]]:
-        argv = ["squeue", "-a", "-h", "-o", "%A|%x", self._array_option, *options]
-        return jobs.parse_excluded(self._commands.read(*argv))
+        return jobs.parse_excluded(self._commands.read(*_EXCLUDED, self._array_option, *options))
 
     def _groups(self, wanted: frozenset[str]) -> dict[str, frozenset[str]]:
         if not wanted:
@@ -307,6 +308,13 @@ class CliSlurm:
     def cancel_job(self, job: JobKey) -> None:
         """End a job for good; nothing happens when it is over."""
         self._commands.change("scancel", arguments.job(job.id))
+
+
+def _about(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The commands that print every reservation, and these nodes, where any are named."""
+    show = ("scontrol", "-o", "-a")
+    folded = hostlist.fold(map(arguments.plain, names)) if names else ""
+    return [(*show, "show", "reservation"), *([(*show, "-d", "show", "node", folded)] if names else [])]
 
 
 def _terms(config: SlurmConfig, nodes: Iterable[Node]) -> Terms:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -119,29 +120,59 @@ class Commands:
             raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
         raise SlurmRefusedError(f"{_shown(argv)}: {answer.why}", answer.why)
 
+    def read_all(self, *commands: tuple[str, ...]) -> list[str]:
+        """Give what several commands print that run at the same time: slurmctld's locks are waited for once."""
+        started = self.clock()
+        try:
+            with ExitStack() as running:
+                processes = [running.enter_context(self._running(argv)) for argv in commands]
+                answers = [
+                    self._answer(argv, process) for argv, process in zip(commands, processes, strict=True)
+                ]  # fmt: skip
+        finally:
+            self.seconds += self.clock() - started
+        for argv, answer in zip(commands, answers, strict=True):
+            if answer.code != 0:
+                raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
+        return [answer.out for answer in answers]
+
     def run(self, *argv: str, give_up: str = "") -> Answer:
         """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""
         started = self.clock()
+        try:
+            with self._running(argv) as process:
+                return self._answer(argv, process, give_up)
+        finally:
+            self.seconds += self.clock() - started
+
+    @contextmanager
+    def _running(self, argv: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
+        """A process that does not outlive the block."""
         self.calls[argv[0]] += 1
         self.requests += requests_of(argv)
         try:
-            with subprocess.Popen(
+            process = subprocess.Popen(
                 self._complete(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=self._environment(),
-            ) as process:
-                try:
-                    code, out, err = self._finish(process, give_up)
-                finally:
-                    process.kill()  # does nothing when it has ended
+            )
+        except OSError as error:
+            raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()  # does nothing when it has ended
+
+    def _answer(self, argv: tuple[str, ...], process: subprocess.Popen[bytes], give_up: str = "") -> Answer:
+        try:
+            code, out, err = self._finish(process, give_up)
         except subprocess.TimeoutExpired as error:
             raise SlurmUnavailableError(f"{_shown(argv)}: no answer within {error.timeout:g} s") from error
         except OSError as error:
             raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
-        finally:
-            self.seconds += self.clock() - started
         if code < 0:
             raise SlurmUnavailableError(f"{_shown(argv)}: killed by signal {-code}")
         # What is not UTF-8 is somebody's free text, which nothing is decided by.

@@ -49,10 +49,6 @@ class Slurm(Protocol):
         """Read one job, fresh; None when Slurm no longer knows it."""
         ...
 
-    def read_jobs_of(self, users: Sequence[str]) -> tuple[Job, ...]:
-        """Read the jobs of these users that are not over, fresh; cheap however many jobs others have."""
-        ...
-
     def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
         """Read every reservation, and these nodes, fresh."""
         ...
@@ -67,6 +63,15 @@ class Slurm(Protocol):
 
     def is_requeued(self, job_id: str) -> bool:
         """Whether a batch job would be requeued (Requeue=1); True when it cannot be read."""
+        ...
+
+    def read_submission(
+        self, users: Sequence[str], names: Sequence[str]
+    ) -> tuple[tuple[Job, ...], dict[str, Reservation], dict[str, Node]]:
+        """Read the jobs of these users that are not over, every reservation, and these nodes; cheap whoever else waits.
+
+        At once and in no order: what is given is to be held against each other.
+        """
         ...
 
     def spent(self) -> float | None:

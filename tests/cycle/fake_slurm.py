@@ -14,7 +14,7 @@ from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
 from tests.builders import NOW, JobBuilder, cluster
 
 READS = frozenset(
-    {"observe", "read_job", "read_jobs_of", "read_nodes", "read_comments", "read_own_signal", "is_requeued"}
+    {"observe", "read_job", "read_submission", "read_nodes", "read_comments", "read_own_signal", "is_requeued"}
 )
 
 
@@ -54,10 +54,6 @@ class FakeSlurm:
         self._reach("read_job")
         return self.jobs.get(job_id)
 
-    def read_jobs_of(self, users: Sequence[str]) -> tuple[Job, ...]:
-        self._reach("read_jobs_of")
-        return tuple(job for job in self.jobs.values() if job.user in users)
-
     def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
         self._reach("read_nodes")
         seen = self.observe()
@@ -74,6 +70,14 @@ class FakeSlurm:
     def is_requeued(self, job_id: str) -> bool:
         self._reach("is_requeued")
         return job_id not in self.not_requeued
+
+    def read_submission(
+        self, users: Sequence[str], names: Sequence[str]
+    ) -> tuple[tuple[Job, ...], dict[str, Reservation], dict[str, Node]]:
+        self._reach("read_submission")
+        seen = self.observe()
+        mine = tuple(job for job in self.jobs.values() if job.user in users)
+        return mine, dict(seen.reservations), {name: seen.nodes[name] for name in names}
 
     def spent(self) -> float | None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from slurm_reserve.pace import BURST, LOOKS, Looks, Pace, Reserve
+from slurm_reserve.pace import AHEAD, BURST, LOOKS, Looks, Pace, Reserve
 
 
 def pace(calls: int = 7, cost: float = 0.0, limit: float = 2.0, poll: float = 5.0) -> Pace:
@@ -78,3 +78,12 @@ def test_what_was_found_is_no_longer_looked_for() -> None:
     looks.add(frozenset({"alice", "dave"}), 10.0)
     looks.done(frozenset({"alice", "stranger"}))
     assert looks.due(11.0) == {"dave"}
+
+
+def test_an_owner_may_spend_in_advance_and_polls_make_up_for_it() -> None:
+    found = Pace(5.0, 2.0)
+    found.spend(2 * BURST + 2 * AHEAD, 0.0, is_cycle=False)
+    assert found.wait_for_owner(0.0) == 0.0
+    assert found.wait(0.0) == AHEAD
+    found.spend(2, 0.0, is_cycle=False)
+    assert found.wait_for_owner(0.0) == 1.0

@@ -229,6 +229,14 @@ def test_a_requeued_victim_comes_back_without_slurms_two_minutes() -> None:
     assert wait.at is None
 
 
+def test_whom_slurm_itself_preempted_on_a_loan_comes_back_as_soon() -> None:
+    back, issued = requeued(seconds_ago=3)
+    (before,) = issued.evicted
+    sent = Memory(made={"physics": NOW}, attached={before: Attached("physics.lend", NOW - timedelta(days=2))})
+    (wait,) = make(view(site(), cluster(FOUR, R, back), sent)).actions
+    assert isinstance(wait, EndWait)
+
+
 def test_it_does_not_come_back_in_the_second_of_its_requeue() -> None:
     back, issued = requeued(seconds_ago=1)
     made = make(view(site(), cluster(FOUR, R, back), issued))
