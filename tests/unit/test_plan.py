@@ -233,8 +233,10 @@ def test_whom_slurm_itself_preempted_on_a_loan_comes_back_as_soon() -> None:
     back, issued = requeued(seconds_ago=3)
     (before,) = issued.evicted
     sent = Memory(made={"physics": NOW}, attached={before: Attached("physics.lend", NOW - timedelta(days=2))})
-    (wait,) = make(view(site(), cluster(FOUR, R, back), sent)).actions
-    assert isinstance(wait, EndWait)
+    made = make(view(site(), cluster(FOUR, R, back), sent))
+    assert made.forestalled == {before: Evicted(back.job.submitted, "a job that Slurm put first", "physics")}
+    again = replace(sent, evicted=made.forestalled)
+    assert any(isinstance(a, EndWait) for a in make(view(site(), cluster(FOUR, R, back), again)).actions)
 
 
 def test_it_does_not_come_back_in_the_second_of_its_requeue() -> None:
