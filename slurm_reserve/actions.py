@@ -149,6 +149,15 @@ class EndWait:
     job: JobKey
     at: datetime | None  # None: now
     reason: str
+    wait: str = ""  # which wait is ended: when it was submitted, and until when it was to wait
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreJob:
+    """Put a victim back into the queue that slurmctld has lost in a crash and ended."""
+
+    job: JobKey
+    reason: str
 
 
 Action = (
@@ -164,6 +173,7 @@ Action = (
     | EndWait
     | NoteJob
     | HoldJob
+    | RestoreJob
 )
 
 

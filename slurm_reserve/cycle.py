@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from slurm_reserve import invariants, plan, scope
+from slurm_reserve import invariants, plan, restore, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
 from slurm_reserve.garbage import collected_later
@@ -84,7 +84,7 @@ def run_once(
 ) -> Result:
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
     memory = ledger.memory()
-    cluster = observe(site, slurm, memory.notices)
+    cluster = _with_lost(observe(site, slurm, memory.notices), slurm, memory)
     result = decide(site, cluster, memory, see)
     is_recorded = recorder.decided(result.view, result.plan)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)
@@ -96,6 +96,12 @@ def run_once(
     finally:
         recorder.done(result.view, result.plan, outcomes)
     return Result(result.view, result.plan, tuple(outcomes))
+
+
+def _with_lost(cluster: Cluster, slurm: Slurm, memory: Memory) -> Cluster:
+    """With what has become of victims that are gone; seldom any, for they come back into the queue."""
+    ended = [job for job_id in restore.missing(cluster, memory) if (job := slurm.read_job(job_id)) is not None]
+    return replace(cluster, lost=restore.lost(ended, memory)) if ended else cluster
 
 
 def look_at(

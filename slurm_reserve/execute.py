@@ -26,6 +26,7 @@ from slurm_reserve.actions import (
     LetStay,
     NoteJob,
     NotifyJob,
+    RestoreJob,
     UpdateReservation,
 )
 from slurm_reserve.ledger import Ledger
@@ -126,18 +127,20 @@ class Executor:
         self.slurm.set_job_reservation(action.job, action.reservation)
         return Status.DONE
 
-    def _afterwards(self, action: LetStay | EndWait | HoldJob | NoteJob) -> None:
+    def _afterwards(self, action: LetStay | EndWait | HoldJob | NoteJob | RestoreJob) -> None:
         """For those that may stay, or have gone."""
         match action:
             case LetStay():
                 self.slurm.signal_job(action.job, action.signal)
             case EndWait():
                 self.slurm.set_job_start(action.job, _start(action))
-                self._mark_eviction(action.job, lambda evicted: replace(evicted, is_back=True))
+                self._mark_eviction(action.job, lambda evicted: replace(evicted, is_back=True, wait=action.wait))
             case HoldJob():
                 self.slurm.hold_job(action.job)
                 self.slurm.set_job_start(action.job, "now")  # once it is released nothing else keeps it
                 self._mark_eviction(action.job, lambda evicted: replace(evicted, is_back=True))
+            case RestoreJob():
+                self.slurm.restore_job(action.job)
             case NoteJob():
                 self._note(action.job, action.text)
                 self._mark_eviction(action.job, lambda evicted: replace(evicted, is_noted=True))
@@ -171,10 +174,14 @@ class Executor:
             return Status.GONE
         own = self.slurm.read_own_signal(action.job.id) if action.is_own_heeded and job.batch else None
         signal, batch_only = own or (action.signal, False)
-        self.slurm.signal_job(action.job, signal, batch_only)
         notice = {
             "at": self.clock(), "deadline": action.deadline, "cause": action.cause, "reservation": action.reservation,
         }  # fmt: skip
+        try:
+            self.slurm.signal_job(action.job, signal, batch_only)
+        except SlurmRefusedError:  # a job that cannot be told goes all the same: its owner is not to wait for ever
+            self.ledger.put("notices", action.job, notice)
+            raise
         self.ledger.put("notices", action.job, notice)
         return Status.DONE
 

@@ -19,6 +19,7 @@ from slurm_reserve.actions import (
     LetStay,
     NoteJob,
     NotifyJob,
+    RestoreJob,
     UpdateReservation,
 )
 from slurm_reserve.desired import NEEDED_FLAGS
@@ -156,6 +157,8 @@ def _strangers_untouched(view: View, plan: Plan) -> Iterator[str]:
             yield f"6: reservation {action.name} is not ours"
         if isinstance(action, HoldJob | NoteJob | LetStay) and not _is_known(view, action.job):
             yield f"6: job {action.job.id} was neither evicted nor told to go"
+        if isinstance(action, RestoreJob) and action.job not in view.memory.evicted:
+            yield f"6: job {action.job.id} would be run again and was not evicted by us"
         if isinstance(action, AttachJob | DetachJob):
             job = jobs.get(action.job)
             if job is not None and job.reservation and not ours & set(job.reservation.split(",")):

@@ -41,6 +41,7 @@ class Evicted:
     nodes: str = ""  # for its user to read
     is_noted: bool = False  # in the job's own comment
     is_back: bool = False  # its wait was ended
+    wait: str = ""  # which wait that was
 
 
 @dataclass(frozen=True, slots=True)

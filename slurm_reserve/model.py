@@ -188,4 +188,5 @@ class Cluster:
     config: SlurmConfig = SlurmConfig()
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)  # members of the owners' groups
     comments: Mapping[str, str] = field(default_factory=dict)  # of the jobs that were told to go, by id; hostile
+    lost: tuple[Job, ...] = ()  # victims of ours that slurmctld lost in a crash
     qos_preempts: Mapping[str, frozenset[str]] = field(default_factory=dict)  # QOS -> QOS that it may preempt

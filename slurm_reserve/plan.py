@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slurm_reserve import bids, desired, displace, expiry, guarantee, hygiene, lending, reclaim, returns
+from slurm_reserve import bids, desired, displace, expiry, guarantee, hygiene, lending, reclaim, restore, returns
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -92,6 +92,7 @@ def make(view: View) -> Plan:
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     if view.site.mode is Mode.ACTIVE:
         groups.append(Group("end for good", tuple(ExpireJob(key, why) for key, why in over.items())))
+    groups.append(Group("restore", tuple(restore.actions(view))))
     groups.extend(returns.groups(view, frozenset(key for ground in grounds.values() for key in ground.victims)))
     for name, ground in grounds.items():
         loans = [loan for loan in lent.loans if loan.reservation == name]

@@ -109,7 +109,7 @@ class Recorder:
         ours = (r for name, r in view.cluster.reservations.items() if name in view.memory.made.keys() - view.lend_names)
         for name, counts in idleness.remembered(view, ours).items():
             ledger.put("spells", name, counts)
-        ledger.keep_only(frozenset(job.id for job in view.cluster.jobs))
+        ledger.keep_only(frozenset(job.id for job in (*view.cluster.jobs, *view.cluster.lost)))
         if plan.brake and not view.memory.orders.brake:
             self._log(f"the brake is on: {plan.brake}; nothing is lent until `slurm-reserve resume`")
             ledger.put("orders", "brake", plan.brake)

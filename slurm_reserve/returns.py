@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurm_reserve import hygiene
@@ -48,9 +49,9 @@ def _back(view: View, job: Job, at: datetime, evicted: Evicted) -> Iterator[Acti
     elif hygiene.is_to_hold(view, job):
         yield HoldJob(job.key, f"{why}, as often as the site allows")
     elif job.reason == "BeginTime" and at <= view.cluster.at:
-        yield EndWait(job.key, None, f"{why}; may run again")
+        yield EndWait(job.key, None, f"{why}; may run again", _wait(job))
     elif job.reason == "BeginTime" and job.eligible is not None and job.eligible < at:
-        yield EndWait(job.key, at, f"{why}; may run again")
+        yield EndWait(job.key, at, f"{why}; may run again", _wait(job))
     if not evicted.is_noted:
         yield NoteJob(job.key, hygiene.note(view, job, evicted), "its user is to know")
 
@@ -60,13 +61,28 @@ def _returned(view: View) -> list[tuple[Job, datetime, Evicted]]:
 
     A requeued job is known by its restarts, which grew by one: it was submitted anew.
     """
-    open_ = {run: evicted for run, evicted in view.evictions.items() if not (evicted.is_back and evicted.is_noted)}
-    ids = {job_id for job_id, _ in open_}
+    ids = {job_id for job_id, _ in view.evictions}
     found = []
     for job in view.pending if ids else ():
-        evicted = open_.get((job.id, job.restarts - 1)) if job.id in ids else None
+        evicted = view.evictions.get((job.id, job.restarts - 1)) if job.id in ids else None
         if evicted is None or view.cluster.at - evicted.at > BACK_TO_QUEUE_WITHIN:
+            continue
+        if _waits_anew(job, evicted):
+            evicted = replace(evicted, is_back=False)
+        if evicted.is_back and evicted.is_noted:
             continue
         wait = hygiene.back_off(view, view.site.reservation(evicted.reservation), job)
         found.append((job, max(evicted.at + wait, job.submitted + hygiene.CREDENTIAL_SECOND), evicted))
     return found
+
+
+def _wait(job: Job) -> str:
+    """Which wait it is; a begin time that its user sets afterwards is another one."""
+    return f"{job.submitted.isoformat()} {job.eligible.isoformat() if job.eligible else ''}"
+
+
+def _waits_anew(job: Job, evicted: Evicted) -> bool:
+    """Whether slurmctld forgot in a crash that the wait was ended: it is the same again, or that of another requeue."""
+    if not (evicted.is_back and evicted.wait and job.reason == "BeginTime"):
+        return False
+    return _wait(job) == evicted.wait or not evicted.wait.startswith(job.submitted.isoformat())

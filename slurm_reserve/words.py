@@ -18,6 +18,7 @@ from slurm_reserve.actions import (
     LetStay,
     NoteJob,
     NotifyJob,
+    RestoreJob,
     UpdateReservation,
 )
 from slurm_reserve.model import Job, JobKey
@@ -69,13 +70,15 @@ def describe(action: Action, jobs: Mapping[JobKey, Job]) -> str:
             return _afterwards(action, jobs)
 
 
-def _afterwards(action: LetStay | HoldJob | NoteJob | EndWait, jobs: Mapping[JobKey, Job]) -> str:
+def _afterwards(action: LetStay | HoldJob | NoteJob | RestoreJob | EndWait, jobs: Mapping[JobKey, Job]) -> str:
     """What becomes of those that were told to go, or have gone."""
     match action:
         case LetStay():
             return f"tell {who(action.job, jobs)} to go on, with {action.signal}"
         case HoldJob():
             return f"hold {who(action.job, jobs)}"
+        case RestoreJob():
+            return f"put {who(action.job, jobs)}, which slurmctld lost, back into the queue"
         case NoteJob():
             return f"tell {who(action.job, jobs)} in its comment: {action.text}"
         case EndWait():

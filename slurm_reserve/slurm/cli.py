@@ -305,6 +305,10 @@ class CliSlurm:
         """`scontrol requeue incomplete`; refused for a job that cannot be requeued."""
         self._commands.change("scontrol", "requeue", "incomplete", arguments.job(job.id))
 
+    def restore_job(self, job: JobKey) -> None:
+        """Put a job that is over back into the queue, whatever it ended by."""
+        self._commands.change("scontrol", "requeue", arguments.job(job.id))
+
     def cancel_job(self, job: JobKey) -> None:
         """End a job for good; nothing happens when it is over."""
         self._commands.change("scancel", arguments.job(job.id))

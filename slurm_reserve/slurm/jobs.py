@@ -29,9 +29,11 @@ _WORDS = ("Nice", "Comment")  # what users say of their jobs
 _SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(_WHO)
 _MOST_COMMENT = 256  # characters of a comment that are looked at
 
-# States in which a job has had the nodes that squeue prints. In any other, known or not, it is taken to have them.
-_OVER = frozenset(
+# States in which a job does not have the nodes that squeue prints. In any other, known or not, it is taken to have
+# them. One that waits has none, but after a crash of slurmctld those of a run that it has lost may still be printed.
+_WITHOUT_NODES = frozenset(
     {
+        "PENDING",
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
         "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
     }
@@ -156,7 +158,7 @@ def _job(record: str, terms: Terms) -> Job:
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
     job_id, tasks, most = _identity(own, array, task)
-    held = hosts(nodes) if state not in _OVER else frozenset()
+    held = hosts(nodes) if state not in _WITHOUT_NODES else frozenset()
     return Job(
         id=job_id,
         user=user,

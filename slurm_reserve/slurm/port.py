@@ -114,6 +114,10 @@ class Slurm(Protocol):
         """`scontrol requeue incomplete`; raises SlurmRefusedError when the job cannot be requeued."""
         ...
 
+    def restore_job(self, job: JobKey) -> None:
+        """`scontrol requeue`: put a job that is over back into the queue."""
+        ...
+
     def cancel_job(self, job: JobKey) -> None:
         """End a job for good."""
         ...

@@ -46,7 +46,7 @@ class FakeSlurm:
 
     def observe(self, groups: Sequence[str] = (), words: bool = False) -> Cluster:
         self._reach("observe")
-        jobs = [_built(job) for job in self.jobs.values()]
+        jobs = [_built(job) for job in self.jobs.values() if job.state != "FAILED"]
         active = [replace(r, is_active=r.start <= self.now < r.end) for r in self.reservations.values()]
         return cluster(self.nodes, *active, *jobs, at=self.now)
 
@@ -148,6 +148,18 @@ class FakeSlurm:
             raise SlurmRefusedError("Only batch jobs are accepted or processed")
         if known.state == "RUNNING":
             self.jobs[job.id] = replace(known, state="COMPLETING", restarts=known.restarts + 1)
+
+    def restore_job(self, job: JobKey) -> None:
+        self._reach(f"restore {job.id}")
+        known = self._job(job)
+        waits = {"eligible": self.now + timedelta(seconds=120), "reason": "BeginTime", "restarts": known.restarts + 1}
+        self.jobs[job.id] = replace(known, state="PENDING", nodes=frozenset(), submitted=self.now, **waits)
+
+    def crash_forgetting(self, job_id: str) -> None:
+        """Slurmctld died within seconds of a requeue: it takes the job for running, finds no process, and ends it."""
+        known = self.jobs[job_id]
+        over = {"state": "FAILED", "reason": "JobLaunchFailure", "nodes": frozenset()}
+        self.jobs[job_id] = replace(known, restarts=known.restarts - 1, **over)
 
     def cancel_job(self, job: JobKey) -> None:
         self._reach(f"cancel {job.id}")

@@ -16,7 +16,7 @@ from slurm_reserve.ledger import Ledger
 from slurm_reserve.plan import Plan
 from slurm_reserve.record import Recorder
 from slurm_reserve.site import Site
-from slurm_reserve.slurm.port import SlurmUnavailableError
+from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
 from slurm_reserve.view import View
 
 from tests.builders import job, nodes, site, spec
@@ -210,6 +210,49 @@ def test_a_journal_that_cannot_be_written_stops_lending_and_nothing_else(wide: R
     wide.go_on()
     assert wide.slurm.jobs["8"].state == "PENDING"
     assert any("requeue job 7" in said for said in wide.said)
+
+
+def test_a_victim_that_slurmctld_lost_in_a_crash_is_put_back_into_the_queue(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    rig.cycle()
+    assert rig.slurm.jobs["7"].state == "COMPLETING"
+    rig.slurm.crash_forgetting("7")
+    rig.go_on()
+    assert rig.slurm.jobs["9"].state == "RUNNING"
+    back = rig.slurm.jobs["7"]
+    assert (back.state, back.restarts, back.reason != "BeginTime") == ("PENDING", 1, True)
+    assert rig.slurm.calls.count("restore 7") == 1
+
+
+def test_a_victim_that_failed_by_itself_is_not_run_again(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    rig.cycle()
+    rig.slurm.crash_forgetting("7")
+    rig.slurm.jobs["7"] = replace(rig.slurm.jobs["7"], reason="NonZeroExitCode")
+    rig.go_on()
+    assert rig.slurm.jobs["7"].state == "FAILED"
+    assert "restore 7" not in rig.slurm.calls
+
+
+def test_a_borrower_that_cannot_be_told_goes_at_its_deadline_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise SlurmRefusedError("Job is in transitional state")
+
+    monkeypatch.setattr(rig.slurm, "signal_job", refuse)
+    rig.site = site(spec("physics", "n1", notice=timedelta(seconds=3)))
+    rig.slurm.submit(BORROWER)
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    rig.go_on(2)
+    assert rig.slurm.jobs["7"].state == "RUNNING"
+    rig.go_on(10)
+    assert rig.slurm.jobs["9"].state == "RUNNING"
 
 
 def test_an_interactive_borrower_is_cancelled_for_it_cannot_be_requeued(rig: Rig) -> None:

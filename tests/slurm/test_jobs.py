@@ -99,6 +99,12 @@ def test_a_job_that_is_over_holds_nothing() -> None:
     assert [job.state for job in over.values() if job.holds_nodes] == ["RUNNING"]
 
 
+def test_a_waiting_job_holds_nothing_though_slurmctld_prints_the_node_of_a_run_that_it_lost() -> None:
+    text = recorded("jobs.over").replace("RUNNING", "PENDING")
+    (job,) = (job for job in parse_jobs(text, END, Terms()) if job.state == "PENDING")
+    assert (job.nodes, job.is_pending, job.started) == (frozenset(), True, None)
+
+
 def test_a_state_nobody_knows_is_taken_to_hold_nodes() -> None:
     text = recorded("jobs.over").replace("RUNNING", "JUGGLING")
     (job,) = (job for job in parse_jobs(text, END, Terms()) if job.state == "JUGGLING")

@@ -198,6 +198,20 @@ def test_what_is_done_and_told_already_is_not_done_again() -> None:
     assert not make(view(site(), cluster(FOUR, R, back), replace(memory, evicted=done))).actions
 
 
+def test_a_wait_that_slurmctld_forgot_to_have_ended_is_ended_again_and_one_its_user_set_is_not() -> None:
+    back, memory = returned(1)
+    (end,) = (a for a in make(view(site(), cluster(FOUR, R, back), memory)).actions if isinstance(a, EndWait))
+    done = {key: replace(each, is_back=True, is_noted=True, wait=end.wait) for key, each in memory.evicted.items()}
+    later = back.job.submitted + timedelta(seconds=5)
+    for waits, is_ended in (
+        (back, True),  # as it was
+        (back.but(submitted=later, eligible=later + 2 * MINUTE), True),  # requeued anew by slurmctld
+        (back.but(eligible=NOW + 9 * MINUTE), False),  # begins when its user wants
+    ):
+        actions = make(view(site(), cluster(FOUR, R, waits), replace(memory, evicted=done))).actions
+        assert any(isinstance(a, EndWait) for a in actions) is is_ended
+
+
 def test_only_those_that_were_evicted_or_told_are_held_or_written_to() -> None:
     seen = view(site(), cluster(FOUR, R, job("5").borrower()), Memory(made=MADE))
     key = job("5").job.key
