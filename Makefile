@@ -5,7 +5,7 @@ ARGS ?=
 # Tests of a file share a lab; the files of several processes have labs of their own.
 TOGETHER ?= -n 3 --dist loadfile
 
-.PHONY: help setup environment demo test test-long lint unit behaviours lock clean
+.PHONY: help setup environment demo test test-long lint unit behaviours bench bench-quick lock clean
 
 help:           ## list these targets
 	@awk -F '## *' '/^[a-z-]+:.*## / { name = $$1; sub(":.*", "", name); printf "  make %-11s %s\n", name, $$2 }' \
@@ -26,6 +26,12 @@ test: setup lint ## the suite, real cluster included
 
 test-long: setup ## what takes longer
 	@$(BIN)/pytest -q -m long $(ARGS)
+
+bench: setup    ## the figures of the README, measured here; half an hour. ARGS="--json FILE"
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: setup ## the same with few rounds; minutes
+	@$(BIN)/python -m bench --quick $(ARGS)
 
 lint: environment ## style, types, layers
 	@$(BIN)/ruff check .

@@ -1,9 +1,11 @@
-"""Measure and print: `python -m bench [--rounds N] [--json FILE] [planner|latency|notice|reading ...]`."""
+"""Measure and print: `python -m bench [--quick] [--rounds N] [--json FILE] [planner|reading|notice|quiet|...]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -12,38 +14,61 @@ from typing import Any
 
 from bench import latency, planner, reading
 
-ALL = ("planner", "reading", "notice", "latency")
+HURRIED = "batch_sched_delay=0"
+Part = tuple[Callable[[], Any], Callable[[Any], list[str]]]
+
+
+def parts(options: argparse.Namespace) -> dict[str, Part]:
+    """What can be measured, and how it is shown, in the order in which it is."""
+    rounds, say = options.rounds, latency.say
+    few = max(rounds // 6, 1)
+    return {
+        "planner": (planner.measure, planner.table),
+        "reading": (lambda: reading.measure(options.pending, options.steady, say), reading.table),
+        "notice": (lambda: latency.with_notice(few, say), latency.notice_table),
+        "hurried": (lambda: latency.measure(few, 0, say, HURRIED), latency.table),
+        "quiet": (lambda: latency.measure(rounds, 0, say), latency.table),
+        "busy": (lambda: latency.measure(rounds, options.strangers, say), latency.table),
+    }
 
 
 def main() -> int:
     """Run what is asked for; all of it by default."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=[*ALL, []], default=list(ALL))
-    parser.add_argument("--rounds", type=int, default=60, help="of each latency; a sixth of it with a notice")
-    parser.add_argument("--strangers", type=int, default=20_000, help="waiting jobs on the busy cluster")
-    parser.add_argument("--pending", type=int, default=50_000, help="waiting jobs when reading is measured")
+    parser.add_argument("what", nargs="*", help="planner, reading, notice, hurried, quiet, busy; default: all")
+    parser.add_argument("--quick", action="store_true", help="few rounds, a smaller queue: does it still work?")
+    parser.add_argument("--rounds", type=int, help="of each latency (60); a sixth of it with a notice")
+    parser.add_argument("--strangers", type=int, help="waiting jobs on the busy cluster (20,000)")
+    parser.add_argument("--pending", type=int, help="waiting jobs when reading is measured (50,000)")
+    parser.add_argument("--steady", type=float, help="seconds for which the daemon is watched (100)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
-    begun, found = time.monotonic(), dict[str, Any]()
-
-    def keep(name: str, what: Callable[[], Any], show: Callable[[Any], list[str]]) -> None:
-        found[name] = what()
+    usual = {"rounds": (60, 5), "strangers": (20_000, 2_000), "pending": (50_000, 5_000), "steady": (100.0, 20.0)}
+    for name, (whole, quick) in usual.items():
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else whole)
+    known = parts(options)
+    if unknown := set(options.what) - known.keys():
+        parser.error(f"not known: {', '.join(sorted(unknown))}")
+    begun, found = time.monotonic(), {"machine": machine()}
+    sys.stdout.write(f"{found['machine']}\n")
+    for name in options.what or known:
+        measure, show = known[name]
+        found[name] = measure()
         sys.stdout.write("\n".join(["", *show(found[name])]) + "\n")
         sys.stdout.flush()
         if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
-
-    if "planner" in options.what:
-        keep("planner", planner.measure, planner.table)
-    if "reading" in options.what:
-        keep("reading", lambda: reading.measure(options.pending, latency.say), reading.table)
-    if "notice" in options.what:
-        keep("notice", lambda: latency.with_notice(max(options.rounds // 6, 1), latency.say), latency.notice_table)
-    for name, strangers in (("quiet", 0), ("busy", options.strangers)):
-        if "latency" in options.what:
-            keep(name, lambda s=strangers: latency.measure(options.rounds, s, latency.say), latency.table)  # type: ignore[misc]
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"\ntook {(time.monotonic() - begun) / 60:.1f} minutes\n")
     return 0
+
+
+def machine() -> str:
+    """What the figures depend on."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} cores, {cpu}; Python {platform.python_version()}; load when begun {load:.1f}"
 
 
 if __name__ == "__main__":

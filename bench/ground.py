@@ -18,8 +18,9 @@ from tests.cluster.plugins import EPILOG, HERE, SHIPPED, USUAL, with_guard
 from tests.cluster.stage import Stage
 
 KILL_WAIT, NOTICE = 5, 10  # seconds
-# Slurm's own timing, but for what lets borrowers start at all while others wait. It hurries Slurm's preemption too.
-SCHEDULER = "bf_interval=2,bf_max_job_part=50"
+# Slurm's own timing, but for what lets borrowers start while ordinary jobs wait. It hurries Slurm's preemption too.
+BUSY = "bf_interval=5,bf_max_job_part=50"
+SLOWEST = 180.0  # seconds to wait for anything
 ARRAY = 1000
 CALLS = 20  # a second
 OWNERS = ("idle", "woken", "net", "polled", "heeds", "ignores")  # reservation and owner have one name; a node each
@@ -60,7 +61,7 @@ class Watch:
         for line in self._tail.stdout or ():
             self._lines.put(line)
 
-    def at(self, event: str, job: str, since: float, timeout: float = 90) -> float:
+    def at(self, event: str, job: str, since: float, timeout: float = SLOWEST) -> float:
         """Seconds since the epoch; waits for it. The latest of its kind after `since`."""
         end = time.monotonic() + timeout
         while self._seen.get((event, job), 0) < since - 0.002:
@@ -95,6 +96,7 @@ class Ground:
 
     def __init__(self, lab: Lab, strangers: int) -> None:
         self.lab, self.stage, self.watch = lab, Stage(lab), Watch(lab)
+        self.scheduler = ""  # SchedulerParameters
         self._borrowers: dict[str, str] = {}  # node -> the job that borrows it
         self.daemon_uid = lab.spec.uid(self.stage.user)
         # Here something happens every three seconds: the shipped limit of 2 calls a second is for steadier owners.
@@ -137,18 +139,21 @@ class Ground:
         finally:
             self.lab.run(["chmod", "620", HERE])
 
-    def lent(self, name: str, **options: str) -> str:
-        """Wait until a borrower runs on the node; submits one where none is there."""
-        node = NODES[name]
+    def lent(self, *names: str, **options: str) -> list[str]:
+        """Wait until a borrower runs on each of the nodes; submits one where none is there."""
+        found = [self._borrower(NODES[name], **options) for name in names]
+        for job, name in zip(found, names, strict=True):
+            self.stage.runs(job, NODES[name], timeout=SLOWEST)
+        return found
+
+    def _borrower(self, node: str, **options: str) -> str:
         mine = [job for job in self.stage.jobs().values() if job.id == self._borrowers.get(node)]
         if mine and mine[0].state == "RUNNING":
             return mine[0].id
-        for job in mine:  # evicted by Slurm itself: it would be back in two minutes, in the way of a later round
+        for job in mine:  # evicted by Slurm itself: it would be in the way of a later round
             self.stage.cancel(job.id)
-        borrower = self.stage.borrow("bob", "--exclusive", "-t30", "-w", node, **options)
-        self._borrowers[node] = borrower
-        self.stage.runs(borrower, node, timeout=60)
-        return borrower
+        self._borrowers[node] = self.stage.borrow("bob", "--exclusive", "-t30", "-w", node, **options)
+        return self._borrowers[node]
 
     def close(self) -> None:
         """End the daemon and the watch."""
@@ -164,11 +169,12 @@ def queue_up(lab: Lab, user: str, count: int) -> None:
 
 
 @contextmanager
-def ground(strangers: int, scheduler: str = SCHEDULER) -> Iterator[Ground]:
+def ground(strangers: int, scheduler: str | None = None) -> Iterator[Ground]:
     """A lab with that many strangers' jobs waiting, and these SchedulerParameters."""
+    chosen = scheduler if scheduler is not None else BUSY if strangers else ""
     lines = with_guard(
-        f"SchedulerParameters={scheduler}", f"EpilogSlurmctld={EPILOG}", "DebugFlags=Protocol", "MaxJobCount=60000",
-        "MaxArraySize=2000",
+        *([f"SchedulerParameters={chosen}"] if chosen else []), f"EpilogSlurmctld={EPILOG}", "DebugFlags=Protocol",
+        "MaxJobCount=60000", "MaxArraySize=2000",
     )  # fmt: skip
     users = tuple(UserSpec(name) for name in (*OWNERS, "bob", "carol", "dave"))
     with Lab.boot(LabSpec(nodes=10, users=users, kill_wait=KILL_WAIT, **lines)) as lab:
@@ -177,6 +183,7 @@ def ground(strangers: int, scheduler: str = SCHEDULER) -> Iterator[Ground]:
         lab.stop("slurmctld")  # it looks at its start whether its epilog is there
         lab.start("slurmctld")
         made = Ground(lab, strangers)
+        made.scheduler = chosen
         try:
             yield made
         finally:

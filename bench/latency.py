@@ -33,26 +33,26 @@ STEPS = {  # of a woken reclaim: what ends each
 }
 
 
-def measure(rounds: int, strangers: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(rounds: int, strangers: int, say: Callable[[str], None], scheduler: str | None = None) -> dict[str, Any]:
     """All of one load, in one lab; the kinds take turns in each round, in a random order."""
     times: Times = defaultdict(list)
     begun = time.monotonic()
-    with ground(strangers) as here:
+    with ground(strangers, scheduler) as here:
         for number in range(rounds):
             say(f"{strangers} strangers: round {number + 1} of {rounds}")
             _round(here, times)
     return {
-        "rounds": rounds, "strangers": strangers, "minutes": round((time.monotonic() - begun) / 60, 1),
+        "rounds": rounds, "strangers": strangers, "scheduler": here.scheduler,
+        "minutes": round((time.monotonic() - begun) / 60, 1),
         "seconds": {key: [round(each, 4) for each in values] for key, values in times.items()},
     }  # fmt: skip
 
 
 def _round(here: Ground, times: Times) -> None:
     """The borrower's return is measured last, so that its own wait after the requeue is over by then."""
-    for name in ("woken", "net", "polled"):
-        here.lent(name)
+    victim, *_ = here.lent("woken", "net", "polled")
     settle()
-    owners, victim = _woken(here, times)
+    owners = _woken(here, times)
     requeued = time.monotonic()
     for kind in random.sample(KINDS, len(KINDS)):
         settle()
@@ -66,9 +66,8 @@ def _round(here: Ground, times: Times) -> None:
     here.stage.wait(lambda: not [j for j in here.stage.jobs().values() if j.id in leave], 60, "the round's jobs end")
 
 
-def _woken(here: Ground, times: Times) -> tuple[str, str]:
-    """The owner's job and the victim."""
-    victim = here.lent("woken")
+def _woken(here: Ground, times: Times) -> str:
+    """Gives the owner's job."""
     job, begun = here.submit("woken")
     started = here.watch.at("started", job, begun)
     times["woken"].append(started - begun)
@@ -82,7 +81,7 @@ def _woken(here: Ground, times: Times) -> tuple[str, str]:
             times[step].append(after - before)
         asked = [call for call in calls if call.uid == here.daemon_uid and call.at < marks[2]]
         times["calls"].append(len(asked))
-    return job, victim
+    return job
 
 
 def marks_of(calls: list[Call], daemon: int) -> list[float] | None:
@@ -172,6 +171,7 @@ def table(found: dict[str, Any]) -> list[str]:
     """Lines to print for one load."""
     times: Times = found["seconds"]
     lines = titles(f"{found['strangers']} strangers' jobs waiting, {found['rounds']} rounds; seconds")
+    lines.append(f"SchedulerParameters={found['scheduler'] or ', all default'}")
     lines += [row(title, times[key]) for key, title in TITLES.items()]
     lines += ["ratios", *(comparison(times, over, under, aim) for over, under, aim in RATIOS)]
     known = {step: times[step] for step in STEPS if times.get(step)}

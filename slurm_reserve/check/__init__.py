@@ -25,6 +25,8 @@ CHECKS: tuple[Check, ...] = (
     scheduling.slow_passes,
     scheduling.deferred,
     scheduling.slow_backfill,
+    scheduling.unhurried_passes,
+    scheduling.passed_over,
     scheduling.no_backfill,
     scheduling.completing_held_back,
     scheduling.whole_nodes_only,

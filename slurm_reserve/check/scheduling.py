@@ -48,6 +48,28 @@ def slow_backfill(view: View) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "slurm.conf", text, "add bf_interval=10 to SchedulerParameters to lend sooner")
 
 
+def unhurried_passes(view: View) -> Iterator[Finding]:
+    """batch_sched_delay above 1 s: owners' jobs on idle nodes, and borrowers, wait for passes that far apart."""
+    delay = _parameter(view, "batch_sched_delay", 3)
+    if delay > 1:
+        text = (
+            f"what is submitted, or sent to lent nodes, waits for a pass; these are {delay} s apart (batch_sched_delay)"
+        )
+        remedy = "add batch_sched_delay=0 to SchedulerParameters: then a second apart, and only where something changed"
+        yield Finding(Level.NOTE, "slurm.conf", text, remedy)
+
+
+def passed_over(view: View) -> Iterator[Finding]:
+    """bf_max_job_part is not set: with many ordinary jobs waiting, backfill never comes to the borrowers."""
+    most, of_each = _parameter(view, "bf_max_job_test", 500), _parameter(view, "bf_max_job_part", 0)
+    if not _is_builtin(view) and not 0 < of_each < most:
+        text = (
+            f"backfill looks at {most} jobs, those of higher tiers first: while so many ordinary ones wait, borrowers "
+        )
+        remedy = "add bf_max_job_part=50 to SchedulerParameters, or less than bf_max_job_test by far"
+        yield Finding(Level.NOTE, "slurm.conf", text + "never start", remedy)
+
+
 def no_backfill(view: View) -> Iterator[Finding]:
     """SchedulerType=sched/builtin: a borrower that cannot start keeps all behind it from lent nodes."""
     if _is_builtin(view):

@@ -62,6 +62,8 @@ BROKEN: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any], dict[str, tu
             "slow-passes": ("batch_sched_delay lets 20 s", "21s"),
             "deferred": ("not considered when it is submitted", "remove defer"),
             "slow-backfill": ("every 40 s", "bf_interval=10"),
+            "unhurried-passes": ("20 s apart", "batch_sched_delay=0"),
+            "passed-over": ("looks at 500 jobs", "bf_max_job_part=50"),
             "completing-held-back": ("CompleteWait=7", "remove"),
             "powered-down": ("SuspendTime=600", "SuspendExcNodes"),
             "outlasts-end": ("ResvOverRun=5", "remove"),

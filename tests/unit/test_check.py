@@ -40,6 +40,7 @@ def printed(**settings: str) -> Callable[[Cluster], Cluster]:
     return config(printed=settings)
 
 
+GOOD = "bf_interval=10,bf_max_job_part=50,batch_sched_delay=0"
 BROKEN: list[tuple[Callable[[Cluster], Cluster], Site, str, str]] = [
     (config(preempt_type="preempt/none"), site(), "PreemptType is preempt/none", "set preempt/partition_prio"),
     (partition("preempt", preempt_mode="OFF"), site(), "PreemptMode of partition preempt is OFF", "set REQUEUE"),
@@ -56,6 +57,8 @@ BROKEN: list[tuple[Callable[[Cluster], Cluster], Site, str, str]] = [
     (partition("preempt", preempt_mode="CANCEL"), site(), "cancelled, not requeued", "PreemptMode=REQUEUE"),
     (printed(JobFileAppend="0"), site(), "truncates", "JobFileAppend=1"),
     (config(scheduler_parameters="batch_sched_delay=20"), site(), "batch_sched_delay lets 20 s", "21s"),
+    (config(scheduler_parameters="bf_interval=5"), site(), "these are 3 s apart", "batch_sched_delay=0"),
+    (config(scheduler_parameters="bf_max_job_test=90,bf_max_job_part=90"), site(), "looks at 90", "bf_max_job_part=50"),
     (config(scheduler_parameters="x=1,defer_batch"), site(), "defer_batch", "remove"),
     (printed(SchedulerType="sched/builtin"), site(), "sched/builtin", "sched/backfill"),
     (printed(CompleteWait="32 sec"), site(), "CompleteWait=32", "remove"),
@@ -131,7 +134,7 @@ def test_a_reservation_that_is_not_ours_is_named() -> None:
 
 
 def test_a_sound_site_has_no_errors() -> None:
-    sound = config(version="25.11.7", scheduler_parameters="bf_interval=10")(SOUND)
+    sound = config(version="25.11.7", scheduler_parameters=GOOD)(SOUND)
     assert [f for f in findings(view(site(), sound)) if f.level is Level.ERROR] == []
     assert findings(view(site(), sound), Here("slurm", is_operator=True)) == []
 
