@@ -1,4 +1,4 @@
-"""Measure and print: `python -m bench [--quick] [--rounds N] [--json FILE] [planner|reading|notice|quiet|...]`."""
+"""Measure and print: `python -m bench [--quick] [--rounds N] [--json FILE] [planner|victims|reading|notice|...]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import latency, planner, reading
+from bench import latency, planner, reading, victims
 
 HURRIED = "batch_sched_delay=0"
 Part = tuple[Callable[[], Any], Callable[[Any], list[str]]]
@@ -24,6 +24,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
     few = max(rounds // 6, 1)
     return {
         "planner": (planner.measure, planner.table),
+        "victims": (lambda: victims.measure(1 if options.quick else 3), victims.table),
         "reading": (lambda: reading.measure(options.pending, options.steady, say), reading.table),
         "notice": (lambda: latency.with_notice(few, say), latency.notice_table),
         "hurried": (lambda: latency.measure(few, 0, say, HURRIED), latency.table),
@@ -35,7 +36,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
 def main() -> int:
     """Run what is asked for; all of it by default."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", help="planner, reading, notice, hurried, quiet, busy; default: all")
+    parser.add_argument("what", nargs="*", help="planner, victims, reading, notice, hurried, quiet, busy; default: all")
     parser.add_argument("--quick", action="store_true", help="few rounds, a smaller queue: does it still work?")
     parser.add_argument("--rounds", type=int, help="of each latency (60); a sixth of it with a notice")
     parser.add_argument("--strangers", type=int, help="waiting jobs on the busy cluster (20,000)")

@@ -1,6 +1,6 @@
 """What borrowed node time costs, and what its owners earn: the bid times the node time of each run. Pure.
 
-A bid is for one node and one hour. Nothing is rounded; sums are as exact as the seconds that Slurm's accounting has.
+A bid is for one node and one hour; node time is counted in the whole seconds that Slurm's accounting has.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ class Run:
 
 def by_user(runs: Iterable[Run]) -> dict[str, Decimal]:
     """What each user is charged."""
-    found: dict[str, Decimal] = {}
-    for run in runs:
-        found[run.user] = found.get(run.user, Decimal(0)) + run.charge
-    return found
+    return _summed((run.user, run) for run in runs)
 
 
 def by_reservation(runs: Iterable[Run], share: Decimal = Decimal(1)) -> dict[str, Decimal]:
     """What each reservation's owner earns: that share of what was charged for its nodes."""
+    return {name: charged * share for name, charged in _summed((run.reservation, run) for run in runs).items()}
+
+
+def _summed(runs: Iterable[tuple[str, Run]]) -> dict[str, Decimal]:
+    """Divided once, so that nothing is lost on the way."""
     found: dict[str, Decimal] = {}
-    for run in runs:
-        found[run.reservation] = found.get(run.reservation, Decimal(0)) + run.charge * share
-    return found
+    for name, run in runs:
+        found[name] = found.get(name, Decimal(0)) + run.bid * run.node_seconds
+    return {name: total / HOUR for name, total in found.items()}

@@ -119,13 +119,19 @@ def choose(candidates: Iterable[Job], fits: Fits, look: Look, rate: Rate = least
     """The victims, in the order in which they go; None when not even all of them would do.
 
     `fits` answers whether the owner's job fits once those runs are gone. Jobs that have had their notice go before
-    others. Two orders of taking away are tried, job by job and node by node, and the cheaper outcome is kept.
+    others. Several orders of taking away are tried, job by job and node by node, by `rate` and by the latest start, and
+    the cheapest outcome is kept: the best set is not always made of the jobs that are cheapest by themselves.
     """
     latest_first = sorted(candidates, key=lambda job: (job.submitted, job.id), reverse=True)
     jobs = sorted(latest_first, key=lambda job: (job.key not in look.told, rate([job], look)))
     if not fits(frozenset(job.key for job in jobs)):
         return None
-    plans = [_minimal(order, fits) for order in (jobs, _by_node(jobs, look, rate))]
+    first = _minimal(jobs, fits)
+    if len(first) == 1 and first[0] is jobs[0]:
+        return first
+    young = sorted(jobs, key=lambda job: (job.key not in look.told, youngest([job], look)))
+    orders = (_by_node(jobs, look, rate), young, _by_node(young, look, youngest))
+    plans = [first, *(_minimal(order, fits) for order in orders)]
     return min(plans, key=lambda plan: (_told_in_vain(plan, look), rate(plan, look)))
 
 
