@@ -313,9 +313,13 @@ def _waiting_since(view: View, decisions: tuple[Decision, ...]) -> dict[JobKey, 
 
 
 def _idle_since(view: View, grounds: Mapping[str, Ground]) -> dict[str, datetime]:
-    """Since when each reserved node has had no job but borrowers' (B12, B34)."""
+    """Since when each reserved node has had no job but borrowers' (B12, B34).
+
+    One that an owner's job is about to use is idle no more: that job may be over before it is seen to run.
+    """
     reserved = frozenset().union(*(ground.reservation.nodes for ground in grounds.values()))
-    idle = (n for n in reserved if all(view.is_borrower(job) for job in view.holders.get(n, ())))
+    claimed = frozenset().union(*(d.nodes for ground in grounds.values() for d in ground.decisions))
+    idle = (n for n in reserved - claimed if all(view.is_borrower(job) for job in view.holders.get(n, ())))
     return {node: view.memory.idle_since.get(node, view.cluster.at) for node in idle}
 
 

@@ -64,6 +64,8 @@ class Recorder:
         else:
             for key, since in plan.waiting_since.items():
                 self._ledger.put("waiting_since", key, since)
+            for node in frozenset().union(*(decision.nodes for decision in plan.decisions)):
+                self._ledger.drop("idle_since", node)
         sentence, refused = _sentence(outcomes, jobs), _count(outcomes, Status.REFUSED)
         if outcomes and not (refused and sentence == self._sentence):  # the same refusal again is no news
             self._log(sentence, actions=len(outcomes), refused=refused)

@@ -50,6 +50,16 @@ def look(rig: Rig, seen: Cluster, users: frozenset[str] = ALICE) -> Result | Non
     return cycle.look_at(rig.site, rig.slurm, rig.ledger, rig.recorder, lambda: rig.slurm.now, seen, users, known)
 
 
+def test_what_is_given_back_counts_as_idle_no_more(rig: Rig) -> None:
+    assert set(rig.ledger.memory().idle_since) == {"n1", "n2"}
+    seen = rig.slurm.observe()
+    rig.slurm.submit(job("20").of("alice").whole_nodes(1))
+    found = look(rig, seen)
+    assert found is not None
+    (decision,) = found.plan.decisions
+    assert set(rig.ledger.memory().idle_since) == {"n1", "n2"} - decision.nodes
+
+
 def test_a_node_comes_back_at_once_and_nothing_else_is_done(rig: Rig) -> None:
     seen = rig.slurm.observe()
     rig.slurm.submit(job("13").of("bob").borrower().whole_nodes(1))

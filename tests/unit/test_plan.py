@@ -414,6 +414,14 @@ def test_a_magnetic_reservation_does_without_attaching_at_first() -> None:
     assert make(view(magnetic, seen)).actions == ()
 
 
+def test_a_node_that_an_owners_job_is_about_to_use_is_idle_no_more() -> None:
+    """That job may be over before anybody looks, and after_idle counts from its end."""
+    memory = Memory(made={"physics": NOW}, idle_since=dict.fromkeys(("n1", "n2"), NOW - timedelta(hours=1)))
+    owners = job("9").of("alice").whole_nodes(1)
+    made = make(view(site(), cluster(FOUR, R, *BUSY_ELSEWHERE, owners), memory))
+    assert made.idle_since == {"n2": NOW - timedelta(hours=1)}
+
+
 def test_a_task_that_was_sent_keeps_its_place_before_the_rest_of_its_array() -> None:
     rest = job("7").borrower().but(array_tasks=(4, 5)).whole_nodes(1)
     sent = job("7_3").borrower().but(job_id=12, array_tasks=()).whole_nodes(1).in_("physics.lend")
