@@ -46,6 +46,7 @@ class Decision:
     nodes: frozenset[str] = frozenset()
     names_it: bool = False
     is_ahead: bool = False  # the job may not start yet
+    by_slurm: bool = False  # Slurm's own preemption is to evict for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,10 @@ class Ground:
         """The borrowers that run on the reservation's nodes, however they got there."""
         holders = (job for node in self.reservation.nodes for job in self.view.holders.get(node, ()))
         return {job.key: job for job in holders if self.view.is_borrower(job) and not self.view.is_going(job)}
+
+    def spared(self) -> dict[JobKey, Job]:
+        """The borrowers that stay, as far as is decided yet."""
+        return {key: job for key, job in self.borrowers().items() if key not in self.victims}
 
     def going(self) -> dict[JobKey, Job]:
         """Jobs that are as good as gone."""

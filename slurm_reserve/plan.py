@@ -37,6 +37,7 @@ from slurm_reserve.actions import (
 from slurm_reserve.lending import Lending, Loan
 from slurm_reserve.memory import Evicted, Tally
 from slurm_reserve.model import Job, JobKey, Reservation
+from slurm_reserve.net import net_missing
 from slurm_reserve.reclaim import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
 from slurm_reserve.site import EvictBy, EvictHow, Find, Mode, Owner, Reluctance, ReservationSpec
 from slurm_reserve.view import View
@@ -209,10 +210,21 @@ def _hand_over(view: View, ground: Ground) -> Iterator[Action]:
         if decision.names_it:
             waited = ours is not None and now - ours.at > 2 * view.grace + spec.reclaim.notice
             stuck = waited and not decision.is_ahead and not ground.borrowers()
-            if ours is not None and ours.reservation == spec.name and (decision.verdict not in CLOSING or stuck):
+            is_early = decision.verdict not in CLOSING or _is_tempting(view, ground, decision)
+            if ours is not None and ours.reservation == spec.name and (is_early or stuck):
                 yield DetachJob(job.key, spec.name, decision.why, _retry_at(view, job, view.grace, RETRY_OWNER))
         elif _is_to_attach(view, ground, decision):
             yield AttachJob(job.key, spec.name, decision.why)
+
+
+def _is_tempting(view: View, ground: Ground, decision: Decision) -> bool:
+    """Whether slurmctld, above a net, would preempt one more borrower for a job that waits for nodes to be clean.
+
+    A job is sent to the reservation in the breath in which its victims are evicted, for it then starts the moment they
+    are gone. Victims that take their time do not count for slurmctld: then the job is taken off until they are gone.
+    """
+    waits = decision.verdict is Verdict.ARRIVING and bool(ground.spared())
+    return waits and not net_missing(view, ground.reservation.nodes)
 
 
 def _is_to_attach(view: View, ground: Ground, decision: Decision) -> bool:
@@ -226,6 +238,8 @@ def _is_to_attach(view: View, ground: Ground, decision: Decision) -> bool:
         return False
     if ground.spec.reclaim.evict_by is EvictBy.SLURM:
         return True
+    if _is_tempting(view, ground, decision):
+        return False
     victims = [v for v in ground.victims.values() if v.job.nodes & decision.nodes]
     return all(_is_due(view, ground, victim) for victim in victims)
 
@@ -302,12 +316,9 @@ def _grow(
 
 def _waiting_since(view: View, decisions: tuple[Decision, ...]) -> dict[JobKey, datetime]:
     """Since when each owner's job has had a verdict on which Slurm, or Slurm's preemption, should act by itself."""
-    by_slurm = {s.name for s in view.site.reservations if s.reclaim.evict_by is EvictBy.SLURM}
     waits = {}
     for decision in decisions:
-        left_to_slurm = decision.verdict is Verdict.EVICT and decision.reservation in by_slurm
-        left_to_slurm = left_to_slurm and not decision.is_ahead
-        if decision.verdict in TRUSTED | {Verdict.OVERDUE} or left_to_slurm:
+        if decision.verdict in TRUSTED | {Verdict.OVERDUE} or decision.by_slurm:
             waits[decision.job.key] = view.memory.waiting_since.get(decision.job.key, view.cluster.at)
     return waits
 

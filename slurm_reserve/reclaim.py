@@ -25,7 +25,8 @@ from slurm_reserve import demand, lookahead, victims
 from slurm_reserve.fit import Answer, Fit, Room, Rooms, fit
 from slurm_reserve.ground import CLOSING, TRUSTED, Decision, Ground, Verdict, Victim
 from slurm_reserve.model import Job, JobKey
-from slurm_reserve.site import EvictBy, Mode
+from slurm_reserve.net import net_missing
+from slurm_reserve.site import EvictBy, Find, Mode
 from slurm_reserve.view import View, in_slurms_order
 
 __all__ = ["CLOSING", "TRUSTED", "Decision", "Ground", "Verdict", "Victim", "decide"]
@@ -140,12 +141,26 @@ def _evict(view: View, ground: Ground, want: demand.Want) -> Decision | None:
     ground.take(where)
     reason = f"job {job.id} of {job.user} needs {_list(where.nodes)}"
     is_early = want.start is not None  # Slurm evicts nobody for a job that may not start yet
-    by_slurm = ground.spec.reclaim.evict_by is EvictBy.SLURM and not is_early and not _is_late(view, ground, want)
+    by_slurm = not is_early and not _is_late(view, ground, want) and _is_slurms(view, ground, want, len(chosen))
     ground.add_victims(chosen, f"job {job.id} of {job.user}", reason, by_slurm)
     why = f"borrowers {', '.join(j.id for j in chosen)} go from {_list(where.nodes)}"
     if want.start is not None:
         why = f"{want.start.why}; {why}"
-    return Decision(job, ground.spec.name, Verdict.EVICT, why, where.nodes, want.names_it, want.start is not None)
+    return Decision(job, ground.spec.name, Verdict.EVICT, why, where.nodes, want.names_it, is_early, by_slurm)
+
+
+def _is_slurms(view: View, ground: Ground, want: demand.Want, chosen: int) -> bool:
+    """Whether the eviction is left to slurmctld: by the site's word, or for a job that it sees in the reservation.
+
+    Above a net slurmctld preempts for such a job at its next pass. A victim of ours that takes its time to go does not
+    count for it, so it would take another borrower as well; where there is another, one of us has to do it alone.
+    """
+    policy = ground.spec.reclaim
+    if policy.evict_by is EvictBy.SLURM:
+        return True
+    is_seen = want.names_it or ground.spec.find is Find.MAGNETIC
+    has_others = len(ground.spared()) > chosen
+    return is_seen and has_others and not policy.notice and not net_missing(view, ground.reservation.nodes)
 
 
 def _is_late(view: View, ground: Ground, want: demand.Want) -> bool:

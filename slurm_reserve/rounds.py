@@ -21,7 +21,7 @@ from slurm_reserve.slurm.port import Slurm
 from slurm_reserve.wake import Wake
 
 # While a node is on its way back the cluster is looked at more often, ever less so as it takes longer; in seconds.
-SOONEST, LATER = 0.2, 1.5
+SOONEST, LATER = 0.1, 1.5
 CLOCK_STEPS = timedelta(seconds=5)  # smaller steps of the clock do no harm
 AFTER_A_WAKE_UP = 0.05  # until what was submitted, or has ended, shows
 

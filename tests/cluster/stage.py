@@ -93,6 +93,10 @@ class Stage:
         assert self._daemon is not None
         self._daemon.send_signal(sig)
 
+    def reload(self) -> None:
+        """Have the daemon read the site file again."""
+        self.send(signal.SIGHUP)
+
     def close(self) -> None:
         """End the daemon, if it runs."""
         if self._daemon is not None:

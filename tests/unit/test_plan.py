@@ -164,6 +164,33 @@ def test_the_owner_gets_just_as_many_nodes_back_as_needed_closed_before_evicted(
     assert shrink.nodes == {"n1"}
 
 
+def test_slurm_is_not_tempted_to_evict_one_more_while_a_victim_takes_its_time() -> None:
+    going = job("8").borrower().whole_nodes(1).on("n2").in_("physics.lend").completing()
+    stays = job("7").borrower().whole_nodes(1).on("n1").in_("physics.lend")
+    owners = job("9").of("alice").whole_nodes(1).in_("physics")
+    sent = Memory(made={"physics": NOW}, attached={owners.job.key: Attached("physics", NOW)})
+    parts = (R, reservation("physics.lend", "n1"), *BUSY_ELSEWHERE, going, owners)
+    assert kinds(make(view(site(), cluster(FOUR, *parts, stays), sent))) == ["DetachJob"]
+    assert "DetachJob" not in kinds(make(view(site(), cluster(FOUR, *parts), sent)))  # nobody else is there to evict
+    off = replace(owners.job, reservation="")
+    again = make(view(site(), cluster(FOUR, *parts[:-1], stays, owners.but(reservation=off.reservation))))
+    assert "AttachJob" not in kinds(again)
+    over = cluster(FOUR, *parts[:-2], stays, owners.but(reservation=""))
+    assert "AttachJob" in kinds(make(view(site(), over)))  # its node is clean
+
+
+def test_where_slurm_would_evict_as_well_it_does_so_alone() -> None:
+    lent = [job(n).borrower().whole_nodes(1).on(f"n{i}").in_("physics.lend") for i, n in ((1, "7"), (2, "8"))]
+    seen = cluster(
+        FOUR, R, reservation("physics.lend", "n1", "n2"), *lent, job("9").of("alice").whole_nodes(1).in_("physics")
+    )
+    assert "EvictJob" not in kinds(make(view(site(), seen)))
+    late = Memory(made={"physics": NOW}, waiting_since={seen.jobs[2].key: NOW - timedelta(minutes=1)})
+    assert "EvictJob" in kinds(make(view(site(), seen, late)))
+    netless = replace(seen, config=replace(seen.config, preempt_type="preempt/none"))
+    assert "EvictJob" in kinds(make(view(site(), netless)))
+
+
 def test_the_last_loan_takes_the_lend_reservation_with_it() -> None:
     one = site(spec("physics", "n1"))
     lent = [job("7").borrower().on("n1").in_("physics.lend"), reservation("physics.lend", "n1")]
