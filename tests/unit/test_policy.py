@@ -89,7 +89,7 @@ def test_who_gives_way_is_told_first_where_there_is_a_notice() -> None:
 
 
 def test_nobody_gives_way_to_a_bidder_while_an_owner_is_about_to_use_the_nodes() -> None:
-    hers = job("3").of("alice").whole_nodes(1).in_("physics")
+    hers = job("3").of("alice").whole_nodes(1)
     assert evicted(make(site(lending=DISPLACE), R, L, FULL, *RUNNING, borrower("7", "bid=1"), hers)) == ["1"]
     assert make(site(lending=DISPLACE), R, L, FULL, *RUNNING, borrower("7", "bid=1"), hers).victims[0].outbid_by is None
 
