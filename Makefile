@@ -5,7 +5,8 @@ ARGS ?=
 # Tests of a file share a lab; the files of several processes have labs of their own.
 TOGETHER ?= -n 3 --dist loadfile
 
-.PHONY: help setup environment demo test test-long lint unit behaviours bench bench-quick lock clean
+.PHONY: help setup environment demo test test-long test-matrix cluster cluster-down engine-down lint unit behaviours \
+	bench bench-quick lock clean containers
 
 help:           ## list these targets
 	@awk -F '## *' '/^[a-z-]+:.*## / { name = $$1; sub(":.*", "", name); printf "  make %-11s %s\n", name, $$2 }' \
@@ -22,7 +23,23 @@ demo: setup     ## the whole story on a private real Slurm; ARGS="--json FILE"
 
 test: setup lint ## the suite, real cluster included
 	@$(BIN)/pytest -q -m "not long" $(TOGETHER) $(ARGS)
-	@$(BIN)/python tests/behaviours.py
+	@$(BIN)/python tests/behaviours.py behaviours.json
+
+test-matrix: containers ## the suite on other releases and on several hosts, in containers; RELEASE=26.05 for one
+	@$(BIN)/python -m tools.containers test $(RELEASE)
+	@$(BIN)/python tests/behaviours.py .containers/results/*.json
+
+cluster: containers ## a Slurm cluster in containers: make cluster RELEASE=22.05, 24.11 or 26.05
+	@$(BIN)/python -m tools.containers up $(or $(RELEASE),26.05)
+
+cluster-down: environment ## remove the clusters in containers, with networks and volumes
+	@$(BIN)/python -m tools.containers down
+
+engine-down: cluster-down ## stop the container engine, if it was started from here
+	@$(BIN)/python -m tools.containers engine-down
+
+containers:
+	@$(PYTHON) tools/setup --no-slurm --engine
 
 test-long: setup ## what takes longer
 	@$(BIN)/pytest -q -m long $(ARGS)
@@ -42,7 +59,7 @@ lint: environment ## style, types, layers
 unit: environment ## what needs no Slurm; seconds
 	@$(BIN)/pytest -q -m "not cluster and not long" $(ARGS)
 
-behaviours: environment ## a line for each behaviour, from the last run
+behaviours: environment ## a line for each behaviour and release, from the last runs
 	@$(BIN)/python tests/behaviours.py
 
 lock: environment ## write requirements.lock from what is installed
@@ -50,4 +67,4 @@ lock: environment ## write requirements.lock from what is installed
 	   $(BIN)/pip freeze --exclude-editable; } > requirements.lock
 
 clean:          ## remove what was built here
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache behaviours.json
+	rm -rf .venv .containers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache behaviours.json

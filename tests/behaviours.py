@@ -1,38 +1,61 @@
-"""Prints a line for each behaviour, from the last run of the tests; ends 1 if one that is due was not shown."""
+"""Prints a line for each behaviour and release, from the last runs; ends 1 if one that is due was not shown.
+
+behaviours.py [FILE ...]: what runs have noted, or what is found of `make test` and `make test-matrix`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "behaviours.json"
+TOP = HERE.parent
 LAST = 46
+Shown = dict[str, list[dict[str, str]]]  # behaviour -> tests that showed it
 
 
-def main() -> int:
-    """Print the table; the exit status says whether all that is due passed."""
-    if not RESULTS.exists():
+def read(files: list[Path]) -> dict[str, Shown]:
+    """What was shown on each release, by all runs on it."""
+    releases: dict[str, Shown] = defaultdict(lambda: defaultdict(list))
+    for file in files:
+        run: dict[str, Any] = json.loads(file.read_text())
+        for number, tests in run["behaviours"].items():
+            releases[run["release"]][number] += tests
+    return releases
+
+
+def line(number: str, release: str, tests: list[dict[str, str]], is_due: bool) -> tuple[str, bool]:
+    """What to print of a behaviour on a release, and whether it passed."""
+    failed = [entry for entry in tests if entry["outcome"] != "passed"]
+    state = "untested" if not tests else "failed" if failed else "passed"
+    test = (failed or tests or [{"test": "-"}])[0]["test"].removeprefix("tests/")
+    more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
+    return f"{number:<4}{state:<9}{'due' if is_due else '   '}  {release:<14}  {test}{more}\n", state == "passed"
+
+
+def main(words: list[str]) -> int:
+    """Print the table; the exit status says whether all that is due passed on each release that was run."""
+    found = [Path(word) for word in words]
+    if not found:
+        found = [*TOP.glob("behaviours.json"), *sorted(TOP.glob(".containers/results/*.json"))]
+    if not found:
         sys.stderr.write("no tests have run yet: run make test first\n")
         return 1
-    due = {line for line in (HERE / "behaviours.txt").read_text().splitlines() if line.startswith("B")}
-    run = json.loads(RESULTS.read_text())
+    due = {text for text in (HERE / "behaviours.txt").read_text().splitlines() if text.startswith("B")}
+    releases = read(found)
     bad = 0
     for number in (f"B{n}" for n in range(1, LAST + 1)):
-        shown = run["behaviours"].get(number, [])
-        outcomes = {entry["outcome"] for entry in shown}
-        state = "untested" if not shown else "failed" if outcomes != {"passed"} else "passed"
-        bad += number in due and state != "passed"
-        failed = [entry for entry in shown if entry["outcome"] != "passed"]
-        test = (failed or shown or [{"test": "-"}])[0]["test"].removeprefix("tests/")
-        more = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
-        mark = "due" if number in due else "   "
-        sys.stdout.write(f"{number:<4}{state:<9}{mark}  {run['release']:<14}  {test}{more}\n")
+        for release, shown in sorted(releases.items()):
+            text, passed = line(number, release, shown.get(number, []), number in due)
+            bad += number in due and not passed
+            sys.stdout.write(text)
     if bad:
-        sys.stderr.write(f"{bad} of {len(due)} behaviours that are due failed or were not tested\n")
+        sys.stderr.write(f"{bad} of {len(due) * len(releases)} behaviours that are due failed or were not tested\n")
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

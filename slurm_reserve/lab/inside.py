@@ -48,6 +48,7 @@ class Inside:
 
     directory = DIRECTORY  # where all of the lab's files are, inside
     conf = conf.SLURM_CONF
+    python = sys.executable  # runs this package there
 
     def __init__(self, name: str, spec: LabSpec, init: psutil.Process) -> None:
         self.name = name

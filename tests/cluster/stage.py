@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class Stage:
         self.lab.put(self.site_file, yaml.safe_dump(text), user=self.user)
 
     def argv(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "slurm_reserve", "--site", self.site_file, *words]
+        return [self.lab.python, "-m", "slurm_reserve", "--site", self.site_file, *words]
 
     def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the CLI inside the lab, as the daemon's user."""
@@ -111,7 +110,7 @@ class Stage:
             "import json,sqlite3,sys; db=sqlite3.connect(sys.argv[1]); db.row_factory=sqlite3.Row;"
             "print(json.dumps([dict(r) for r in db.execute('select * from entries order by id')]))"
         )
-        done = self.lab.run([sys.executable, "-c", query, f"{self.folder}/state/journal.db"])
+        done = self.lab.run([self.lab.python, "-c", query, f"{self.folder}/state/journal.db"])
         entries: list[dict[str, str]] = json.loads(done.stdout)
         return [entry for entry in entries if kind in ("", entry["kind"])]
 

@@ -1,0 +1,61 @@
+"""The tests on each release: the suite of one host in the release's image, then those of several hosts on a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from tools.containers import cluster, images
+from tools.containers.engine import say
+
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+# What namespaces, mounts and networks of a lab's own need. All of --privileged is more than some machines can give.
+LAB_MAY = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_NICE")
+LAB_SEES = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined")
+
+
+def run(releases: list[str]) -> int:
+    """Test these releases one after the other; 0 when all passed."""
+    failed = []
+    for release in releases:
+        begun = time.monotonic()
+        images.build(release)
+        failed += [f"{release} on one host"] if one_host(release) else []
+        failed += [f"{release} on several hosts"] if several_hosts(release) else []
+        say(f"Slurm {release} took {time.monotonic() - begun:.0f} s")
+    for each in failed:
+        say(f"FAILED: {each}")
+    return 1 if failed else 0
+
+
+def results(release: str, kind: str) -> str:
+    """The file that a run notes its behaviours in."""
+    return f"behaviours-{release}-{kind}.json"
+
+
+def one_host(release: str) -> int:
+    """Run tests/cluster in a container of the release: each lab is a whole cluster in it."""
+    say(f"the tests of one host on Slurm {release}")
+    found = images.CACHE / "results"
+    found.mkdir(exist_ok=True)
+    argv = ["docker", "run", "--rm", "--init", "--network=none", "--tmpfs=/tmp:exec", "--workdir=/src"]
+    argv += [f"--cap-add={each}" for each in LAB_MAY] + [f"--security-opt={each}" for each in LAB_SEES]
+    argv += [f"--volume={images.TOP}:/src:ro", f"--volume={images.CACHE}/python-{release}:/opt/python:ro"]
+    argv += [f"--volume={found}:/found", f"--env=BEHAVIOURS=/found/{results(release, 'one')}"]
+    argv += ["--entrypoint=python3", images.image(release), *PYTEST, "-m", "not long"]
+    return subprocess.run([*argv, "-n3", "--dist=loadfile", "tests/cluster"], check=False).returncode
+
+
+def several_hosts(release: str) -> int:
+    """Run tests/matrix against a cluster of containers, which is removed afterwards."""
+    say(f"the tests of several hosts on Slurm {release}")
+    settings = {"RELEASE": release, "BEHAVIOURS": str(images.CACHE / "results" / results(release, "several"))}
+    settings["BEHAVIOURS_RELEASE"] = images.version(release)
+    try:
+        cluster.up(release, daemon="login")
+        argv = [sys.executable, *PYTEST, "tests/matrix"]
+        return subprocess.run(argv, env=os.environ | settings, check=False, cwd=images.TOP).returncode
+    finally:
+        cluster.down(release)
