@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from slurm_reserve import invariants, plan, restore, scope
+from slurm_reserve import invariants, lease, plan, restore, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
 from slurm_reserve.garbage import collected_later
@@ -53,6 +53,7 @@ def observe(site: Site, slurm: Slurm, told: Iterable[JobKey] = ()) -> Cluster:
     """
     groups = sorted({group for spec in site.reservations for group in spec.owner.groups})
     cluster = slurm.observe(groups, words=site.lending.reads_words)
+    cluster = replace(cluster, reservations=lease.without(cluster.reservations))
     if not any(spec.reclaim.extra_time for spec in site.reservations):
         return cluster
     running = sorted({job.id for job in cluster.jobs if job.nodes} & {key.id for key in told})
@@ -130,7 +131,7 @@ def look_at(
     if not found.nodes <= nodes.keys():
         reservations, nodes = slurm.read_nodes(sorted(found.nodes))
     doubtful = scope.in_doubt(site, cluster, memory, found)
-    if reservations != cluster.reservations or len(doubtful) > MOST_IN_DOUBT:
+    if lease.without(reservations) != cluster.reservations or len(doubtful) > MOST_IN_DOUBT:
         raise StaleError("the cluster changes while it is read")
     cluster = scope.with_these(cluster, doubtful, [slurm.read_job(each) for each in doubtful])
     read = scope.confirmed(seen, cluster, found, nodes)

@@ -17,6 +17,7 @@ from pathlib import Path
 from slurm_reserve import control, wake
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.giveback import GiveBack
+from slurm_reserve.lease import Lease
 from slurm_reserve.rounds import Log, Rounds
 from slurm_reserve.site import Site
 from slurm_reserve.wake import WakeFile
@@ -77,6 +78,7 @@ class Daemon:
 
     rounds: Rounds
     load: Callable[[], Site]  # reads the site file again; raises ReserveError
+    lease: Lease | None = None  # where daemons on several hosts take turns
     _stop: bool = False
     _reload: bool = False
     _bell: WakeFile | None = None
@@ -169,6 +171,9 @@ class Daemon:
     def _leave(self) -> None:
         """Loans stay where Slurm itself gives the nodes back; the others end now."""
         rounds = self.rounds
+        if self.lease is not None and not self.lease.is_held:
+            self.log.info("stopped; it stood by")
+            return
         try:
             giving = GiveBack(rounds.site, rounds.slurm, rounds.ledger, rounds.recorder, rounds.clock)
             done = giving.run(GIVE_BACK_WITHIN)
@@ -177,6 +182,9 @@ class Daemon:
             return
         given = f"{len(done)} actions gave back what nobody else would" if done else "nothing had to be given back"
         self.log.info(f"stopped; {given}; other loans stay, for Slurm itself gives them back")
+        if self.lease is not None:
+            with suppress(ReserveError):  # then it runs out
+                self.lease.release()
 
     def _as_watched(self, site: Site) -> Site:
         """A declared fail-safe is believed only where a service watches this process: sd_watchdog_enabled(3)."""

@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 FILE_NAME = "ledger.db"
 KINDS: Final = (
+    "lease",  # which lease of several daemons is ours
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
     "corrected", "saved", "tallies", "pains", "spells", "orders", "load", "unfit",
 )  # fmt: skip
@@ -89,6 +90,11 @@ class Ledger:
         if self._facts[kind].get(name) != text:
             self._facts[kind][name] = text
             self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (kind, name, text))])
+
+    def get(self, kind: str, key: str) -> Any:
+        """One fact, as plain values; None when it is not remembered."""
+        text = self._facts[kind].get(key)
+        return None if text is None else json.loads(text)
 
     def put_evicted(self, key: JobKey, evicted: Evicted) -> None:
         """Remember an eviction, or what has come of it."""

@@ -144,6 +144,12 @@ SignalName = Annotated[str, BeforeValidator(_signal)]
 WholePath = Annotated[Path, AfterValidator(_absolute)]
 
 
+def _long_enough(value: timedelta) -> timedelta:
+    if value < timedelta(seconds=30):
+        raise ValueError("must be at least 30s: it is extended at a third of it, and a quarter is kept in reserve")
+    return value
+
+
 class Strict(BaseModel):
     """No key that is not known; nothing can be changed afterwards."""
 
@@ -253,6 +259,7 @@ class DaemonModel(Strict):
     epilog_time: Duration | None = None
     scheduling_pass: Interval | None = None
     fail_safe: bool | None = None
+    lease: Annotated[Interval, AfterValidator(_long_enough)] | None = None
 
 
 class SlurmModel(Strict):

@@ -195,6 +195,7 @@ class DaemonSettings:
     keep_journal: timedelta = timedelta(days=90)  # what is older is forgotten
     epilog_time: timedelta = timedelta(seconds=2)  # how long the site's epilog takes; part of the bound
     scheduling_pass: timedelta = timedelta(seconds=5)  # longest time between two scheduling passes
+    lease: timedelta | None = None  # where several hosts run a daemon: for how long the one that acts holds the lease
     fail_safe: bool = False  # the service gives loans back when the daemon dies, and restarts one that hangs
 
 

@@ -45,17 +45,24 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
     from slurm_reserve import control, cycle
     from slurm_reserve.cli.common import ledger_of
     from slurm_reserve.daemon import Daemon
+    from slurm_reserve.lease import Lease, LeasedSlurm
     from slurm_reserve.rounds import Rounds
 
-    slurm = setting.slurm(site)
+    slurm: Any = setting.slurm(site)
     with ledger_of(site) as ledger:
+        lease = None
+        if site.daemon.lease is not None:
+            lease = Lease(slurm, site, ledger, now, site.daemon.lease)
+            slurm = LeasedSlurm(slurm, lease)
         recorder = make_recorder(site, ledger, log)
         if once:
             control.forget_past(ledger, now())
             site = replace(site, daemon=replace(site.daemon, fail_safe=False))  # nobody watches what ends at once
             _report(setting, cycle.run_once(site, slurm, ledger, recorder, now))
+            if lease is not None:
+                lease.release()
         else:
-            Daemon(Rounds(site, slurm, ledger, recorder, now, log), setting.site).run()
+            Daemon(Rounds(site, slurm, ledger, recorder, now, log), setting.site, lease).run()
 
 
 def make_recorder(site: Site, ledger: Any, log: Any) -> Recorder:
