@@ -122,7 +122,7 @@ def look_at(
     """
     likely = scope.likely_nodes(site, seen, users)
     jobs, reservations, nodes = slurm.read_submission(sorted(users), sorted(likely))
-    cluster = scope.with_jobs(seen, users, jobs, reservations)
+    cluster = scope.with_jobs(seen, users, jobs, lease.without(reservations))
     memory = ledger.memory()
     found = scope.of(site, cluster, memory, users)
     if not found.jobs - known:

@@ -13,8 +13,10 @@ from slurm_reserve.ledger import Ledger
 from slurm_reserve.model import Cluster, Node, Reservation
 from slurm_reserve.slurm.port import Slurm, SlurmRefusedError
 
-from tests.builders import FOUR, NOW, R, cluster, site
+from tests.builders import NOW, cluster, nodes, reservation, site, spec
 
+FOUR = nodes("n1", "n2", "n3", "n4")
+R = reservation("physics", "n1", "n2")
 LENGTH = timedelta(seconds=120)
 
 
@@ -48,7 +50,7 @@ class Judge:
 
 def daemon(judge: Judge, folder: Path, after: timedelta = timedelta(0)) -> lease.Lease:
     folder.mkdir(exist_ok=True)
-    return lease.Lease(judge, site(), Ledger(folder / "ledger.db"), lambda: NOW + after, LENGTH)  # type: ignore[arg-type]
+    return lease.Lease(judge, site(spec()), Ledger(folder / "ledger.db"), lambda: NOW + after, LENGTH)  # type: ignore[arg-type]
 
 
 def test_who_asks_first_acts_and_the_other_stands_by(tmp_path: Path) -> None:
