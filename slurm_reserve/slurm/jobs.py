@@ -25,6 +25,8 @@ _WHO = (
     "NodeList", "PriorityLong", "RestartCnt", "TimeLimit", "SubmitTime", "StartTime", "EndTime", "EligibleTime",
     "BatchFlag", "Licenses", "Dependency", "Reason", "Account",
 )  # fmt: skip
+_QOS = _WHO.index("QOS")
+_AFTER_QOS = "\x1e"  # follows `end` behind the QOS, which is free text as well: from 24.11 on, without accounting
 _WORDS = ("Nice", "Comment")  # what users say of their jobs
 _SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(_WHO)
 _MOST_COMMENT = 256  # characters of a comment that are looked at
@@ -48,6 +50,7 @@ def job_format(end: str, words: bool = False) -> str:
     """
     first = [f"{field}:0{_FIELD}" for field in shapes.FIELDS[:-1]] + [f"{shapes.FIELDS[-1]}:0{_PART}"]
     then = [f"{field}:0{_FIELD}" for field in _WHO[:-1]] + [f"{_WHO[-1]}:0{_FIELD}{end}"]
+    then[_QOS] += f"{end}{_AFTER_QOS}"
     last = [f"{_WORDS[0]}:0{_FIELD}", f"{_WORDS[1]}:0{_FIELD}{end}"] if words else []
     return ",".join(first + then) + (f"{_PART}," + ",".join(last) if words else "")
 
@@ -62,7 +65,8 @@ def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[
     jobs: list[Job] = []
     for record in records[1:]:
         try:
-            job = _job_with_words(record, end, terms) if words else _job(record, terms)
+            known = _with_plain_qos(record, end)
+            job = _job_with_words(known, end, terms) if words else _job(known, terms)
         except (ValueError, KeyError, IndexError, OverflowError, ReserveError) as error:
             raise unreadable("a job", record, str(error)) from error
         if job.is_pending and job.id.startswith(f"{job.job_id}_"):
@@ -123,6 +127,16 @@ def with_excluded(job: Job, excluded: Excluded) -> Job:
 
 def _shape_without(shape: Shape, nodes: frozenset[str]) -> Shape:
     return replace(shape, excluded_nodes=nodes)
+
+
+def _with_plain_qos(record: str, end: str) -> str:
+    """The record with nothing in the QOS that could be taken for the end of a field."""
+    head, between, tail = record.partition(f"{_FIELD}{end}{_AFTER_QOS}")
+    if not between:
+        return record
+    what, _, who = head.partition(_PART)
+    *known, qos = who.split(_FIELD, _QOS)
+    return f"{what}{_PART}{_FIELD.join([*known, qos.replace(_FIELD, ' ')])}{_FIELD}{tail}"
 
 
 def _job_with_words(record: str, end: str, terms: Terms) -> Job:

@@ -90,14 +90,15 @@ def test_the_configuration_is_asked_for_once_a_minute_and_partitions_now_and_the
     time = 1000.0
     slurm = CliSlurm(SlurmSettings(), lab.command, clock=lambda: time)
     slurm.observe()
+    tried = slurm.calls["squeue"] - 1  # to find out what this release's squeue understands
     slurm.observe()
-    assert slurm.calls == {"scontrol": 6, "squeue": 2}
+    assert slurm.calls == {"scontrol": 6, "squeue": 2 + tried}
     time += 21
     slurm.observe()
-    assert slurm.calls == {"scontrol": 9, "squeue": 3}
+    assert slurm.calls == {"scontrol": 9, "squeue": 3 + tried}
     time += 61
     slurm.observe()
-    assert slurm.calls == {"scontrol": 13, "squeue": 4}
+    assert slurm.calls == {"scontrol": 13, "squeue": 4 + tried}
 
 
 def test_free_text_changes_nothing_that_is_read(lab: Lab, slurm: CliSlurm) -> None:
@@ -155,7 +156,8 @@ def test_each_task_of_an_array_is_found(lab: Lab, slurm: CliSlurm) -> None:
     waiting = job(slurm, f"{array}_5")
     assert (waiting.id, waiting.is_pending, waiting.array_tasks) == (f"{array}_5", True, ())
     rest = job(slurm, array)
-    assert (rest.id, rest.array_tasks, rest.array_limit) == (array, (3, 4, 5, 6), 2)
+    assert (rest.id, rest.array_tasks) == (array, (3, 4, 5, 6))
+    assert rest.array_limit == (2 if release(slurm) < (23, 11) else 0)  # later ones do not print it with -r
     assert slurm.read_job(f"{array}_9") is None
     assert {found.id for found in slurm.observe().jobs} == {array, f"{array}_1", f"{array}_2"}
 
@@ -209,14 +211,18 @@ def test_a_reservation_for_later_is_not_active(slurm: CliSlurm) -> None:
     assert slurm.observe().reservations["physics"].start == start - timedelta(hours=1)
 
 
+def release(slurm: CliSlurm) -> tuple[int, ...]:
+    return tuple(int(part) for part in slurm.observe().config.version.split(".")[:2])
+
+
 def test_what_a_release_does_not_know_is_left_out(lab: Lab, slurm: CliSlurm) -> None:
-    release = tuple(int(part) for part in slurm.observe().config.version.split(".")[:2])
+    known = release(slurm)
     preempt = frozenset({"preempt"})
     for name, node in (("one", "n1"), ("two", "n2")):
         slurm.create_reservation(new(name, node, allowed_partitions=preempt))
     seen = slurm.observe().reservations
     assert seen.keys() == {"one", "two"}
-    assert all(each.allowed_partitions == (preempt if release >= (25, 11) else frozenset()) for each in seen.values())
+    assert all(each.allowed_partitions == (preempt if known >= (25, 11) else frozenset()) for each in seen.values())
 
 
 def test_a_reservation_that_cannot_be_is_refused_with_the_reason(lab: Lab, slurm: CliSlurm) -> None:
@@ -225,7 +231,7 @@ def test_a_reservation_that_cannot_be_is_refused_with_the_reason(lab: Lab, slurm
     for what, words in (
         (new("physics"), "Duplicate"),
         (new("other", "n77"), "Invalid node name"),
-        (new("other", users=frozenset({"stranger"})), "Invalid user"),
+        (new("other", users=frozenset({"stranger"})), "Invalid user|Unspecified error"),  # as 26.05 says it
         (new("other", users=frozenset()), "must be specified"),
         (new("other", end=END - timedelta(days=90)), "end time"),
         (new("other", flags=frozenset({"SHINY"})), "flags"),

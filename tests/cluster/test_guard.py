@@ -52,7 +52,7 @@ def test_an_ordinary_job_that_names_a_lend_reservation_is_refused(stage: Stage) 
     stage.fill("n2", "n3", "n4")
     stage.runs(stage.borrow("bob"), "n1")  # so physics.lend is there and admits bob
     for options in (("-p", "main"), (), ("-p", "preempt,main")):
-        with pytest.raises(LabError, match=r"(?s)physics.lend is a lend reservation.*Access/permission denied"):
+        with pytest.raises(LabError, match=r"(?s)physics.lend is a lend reservation.*Access(/permission)? denied"):
             stage.submit("bob", *options, "--reservation=physics.lend")
     with pytest.raises(LabError, match="is a lend reservation"):
         stage.submit("root", "--uid=bob", "--reservation=physics.lend")
