@@ -28,8 +28,9 @@ def with_guard(*lines: str, **files: str) -> dict[str, Any]:
 
 
 def hang_bell(lab: Lab) -> None:
-    """The epilog that rings, in a lab whose slurm.conf has EpilogSlurmctld=EPILOG."""
+    """The epilog that rings. It is there before slurm.conf names it: newer slurmctld do not start without it."""
     lab.put(EPILOG, _read("epilogslurmctld/slurm-reserve-wake"))
     lab.run(["chmod", "755", EPILOG])
+    lab.reconfigure([f"EpilogSlurmctld={EPILOG}"])
     lab.stop("slurmctld")  # it looks at its start whether its epilog is there
     lab.start("slurmctld")

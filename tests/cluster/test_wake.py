@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from slurm_reserve.lab import Lab, LabSpec
 
-from tests.cluster.plugins import EPILOG, hang_bell, with_guard
+from tests.cluster.plugins import hang_bell, with_guard
 from tests.cluster.stage import Stage
 
 pytestmark = pytest.mark.cluster
@@ -18,7 +18,7 @@ SLOW_POLL = {"slurm": {"max_calls_per_second": 50}, "daemon": {"poll": "10m"}}
 
 @pytest.fixture(scope="module")
 def woken() -> Iterator[Lab]:
-    with Lab.boot(LabSpec(kill_wait=5, **with_guard(f"EpilogSlurmctld={EPILOG}"))) as lab:
+    with Lab.boot(LabSpec(kill_wait=5, **with_guard())) as lab:
         hang_bell(lab)
         yield lab
 

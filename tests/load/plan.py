@@ -15,7 +15,6 @@ from typing import Any
 
 from slurm_reserve.lab import LabSpec, UserSpec
 
-from tests.cluster.plugins import EPILOG as BELL
 from tests.cluster.plugins import with_guard
 
 NODES, CPUS, KILL_WAIT = 16, 4, 5
@@ -71,7 +70,7 @@ def spec() -> LabSpec:
         accounting=True,
         users=users,
         kill_wait=KILL_WAIT,
-        **with_guard(SCHEDULER, f"EpilogSlurmctld={BELL}"),
+        **with_guard(SCHEDULER),
     )
 
 
