@@ -96,7 +96,7 @@ def _unlendable(view: View, job: Job) -> str:
         return "holds licences, which Slurm never takes back by preemption"
     if not job.batch and Reluctance.INTERACTIVE in view.site.lending.refuse:
         return "it would be lost, for it is interactive"
-    if unfit := view.memory.unfit.get(job.key):
+    if (known := view.memory.unfit) and (unfit := known.get(job.key)):
         return unfit
     if job.id not in view.sent_before:
         return ""

@@ -17,6 +17,7 @@ from slurm_reserve.lab import Lab, LabSpec
 
 from tests.cluster.conftest import QUICK
 from tests.cluster.stage import Stage
+from tests.cluster.test_choice import waits_outside
 
 pytestmark = pytest.mark.cluster
 
@@ -64,7 +65,7 @@ def arrives(stage: Story, user: str, comment: str, *options: str) -> str:
 
 
 def waits(stage: Story, job: str) -> None:
-    assert stage.waits(job).reservation in ("", "(null)")
+    waits_outside(stage, job)
 
 
 def tasks(stage: Story, job: str) -> dict[str, str]:
