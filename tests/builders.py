@@ -35,6 +35,10 @@ class JobBuilder:
             time_limit=timedelta(hours=1), shape=Shape(min_nodes=1, max_nodes=1),
         )  # fmt: skip
 
+    def __repr__(self) -> str:
+        of = self.job
+        return f"<job {of.id} of {of.user}, {of.state}, {of.shape.min_nodes} nodes, in {of.reservation or 'none'}>"
+
     def but(self, **changes: Any) -> JobBuilder:
         other = JobBuilder(self.job.id)
         other.job = replace(self.job, **changes)

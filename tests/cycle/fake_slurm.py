@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.fit import Room, fit
@@ -31,6 +31,8 @@ class FakeSlurm:
         self.comments: dict[str, str] = {}
         self.own_signals: dict[str, tuple[str, bool]] = {}
         self.not_requeued: set[str] = set()
+        self.cancelled: set[str] = set()  # these do not come back
+        self.over: dict[str, Job] = {}
 
     def submit(self, built: JobBuilder) -> str:
         """A user submits; nothing is known about why it waits until the next pass."""
@@ -40,7 +42,8 @@ class FakeSlurm:
 
     def finish(self, job_id: str) -> None:
         """A job ends by itself."""
-        self.jobs[job_id] = replace(self.jobs[job_id], state="COMPLETING", batch=False)
+        self.cancelled.add(job_id)
+        self.jobs[job_id] = replace(self.jobs[job_id], state="COMPLETING")
 
     # Reading
 
@@ -52,7 +55,7 @@ class FakeSlurm:
 
     def read_job(self, job_id: str) -> Job | None:
         self._reach("read_job")
-        return self.jobs.get(job_id)
+        return self.jobs.get(job_id) or self.over.get(job_id)
 
     def read_nodes(self, names: Sequence[str]) -> tuple[dict[str, Reservation], dict[str, Node]]:
         self._reach("read_nodes")
@@ -87,9 +90,8 @@ class FakeSlurm:
     def create_reservation(self, what: CreateReservation) -> None:
         self._reach(f"create {what.name}")
         if what.name in self.reservations:
-            raise SlurmRefusedError("Reservation name already used")
-        if not what.nodes or what.nodes - {node.name for node in self.nodes}:
-            raise SlurmRefusedError("Invalid node name specified")
+            raise SlurmRefusedError("Duplicate reservation name specified")
+        self._nodes(what.nodes)
         flags = what.flags | {"SPEC_NODES"}
         self.reservations[what.name] = Reservation(
             what.name, what.nodes, what.start or self.now, what.end, flags, what.users, what.accounts
@@ -97,7 +99,11 @@ class FakeSlurm:
 
     def update_reservation(self, what: UpdateReservation) -> None:
         self._reach(f"update {what.name}")
+        if replace(what, corrections=()) == UpdateReservation(what.name, what.reason):
+            raise ValueError(f"nothing to change about reservation {what.name}")
         old = self._reservation(what.name)
+        if what.nodes is not None:
+            self._nodes(what.nodes)
         self.reservations[what.name] = replace(
             old,
             nodes=what.nodes or old.nodes,
@@ -125,8 +131,10 @@ class FakeSlurm:
     def set_job_start(self, job: JobKey, at: str) -> None:
         self._reach(f"start {job.id} {at}")
         known = self._job(job)
-        if known.state == "PENDING":
-            self.jobs[job.id] = replace(known, eligible=self.now, reason="None")
+        if not known.is_pending:
+            raise SlurmRefusedError("Job is no longer pending execution")
+        start = self.now if at == "now" else datetime.fromisoformat(at).replace(tzinfo=UTC)
+        self.jobs[job.id] = replace(known, eligible=start, reason=known.reason if known.priority == 0 else "None")
 
     def set_job_comment(self, job: JobKey, comment: str) -> None:
         self._reach(f"comment {job.id}")
@@ -135,17 +143,25 @@ class FakeSlurm:
 
     def hold_job(self, job: JobKey) -> None:
         self._reach(f"hold {job.id}")
-        self.jobs[job.id] = replace(self._job(job), priority=0, reason="JobHeldUser")
+        known = self._job(job)
+        self.jobs[job.id] = replace(known, priority=0, reason="JobHeldUser")
 
     def signal_job(self, job: JobKey, signal: str, batch_only: bool = False) -> None:
         self._reach(f"signal {job.id} {signal}")
-        self._job(job)
+        if not self._job(job).holds_nodes:
+            raise SlurmRefusedError("Job is in transitional state")
 
     def requeue_job(self, job: JobKey) -> None:
         self._reach(f"requeue {job.id}")
+        if job.id in self.over:
+            return
         known = self._job(job)
+        if known.state == "PENDING":
+            return
         if not known.batch:
             raise SlurmRefusedError("Only batch jobs are accepted or processed")
+        if job.id in self.not_requeued:
+            raise SlurmRefusedError("Requested operation is presently disabled")
         if known.state == "RUNNING":
             self.jobs[job.id] = replace(known, state="COMPLETING", restarts=known.restarts + 1)
 
@@ -163,8 +179,14 @@ class FakeSlurm:
 
     def cancel_job(self, job: JobKey) -> None:
         self._reach(f"cancel {job.id}")
+        if job.id in self.over:
+            return
         known = self._job(job)
-        self.jobs[job.id] = replace(known, state="COMPLETING", batch=False)
+        self.cancelled.add(job.id)
+        if known.is_pending:
+            self._end(known)
+        else:
+            self.jobs[job.id] = replace(known, state="COMPLETING")
 
     # What slurmctld does by itself
 
@@ -176,12 +198,12 @@ class FakeSlurm:
                 self._leave(job)
         order = sorted(self.jobs.values(), key=lambda j: (not j.reservation, "main" not in j.partitions, -j.priority))
         for job in order:
-            if job.state == "PENDING" and (job.eligible or self.now) <= self.now:
+            if job.state == "PENDING" and job.priority and (job.eligible or self.now) <= self.now:
                 self._try_to_start(job)
 
     def _leave(self, job: Job) -> None:
-        if not job.batch:
-            del self.jobs[job.id]
+        if job.id in self.cancelled or not job.batch:
+            self._end(job)
             return
         later = self.now + timedelta(seconds=120)
         self.jobs[job.id] = replace(
@@ -193,6 +215,11 @@ class FakeSlurm:
             eligible=later,
             started=None,
         )
+
+    def _end(self, job: Job) -> None:
+        """It is over, and known for some time."""
+        del self.jobs[job.id]
+        self.over[job.id] = replace(job, state="CANCELLED", nodes=frozenset())
 
     def _try_to_start(self, job: Job) -> None:
         seen = cluster(self.nodes, *(_built(j) for j in self.jobs.values()))
@@ -217,6 +244,12 @@ class FakeSlurm:
         if key.id not in self.jobs:
             raise SlurmRefusedError("Invalid job id specified")
         return self.jobs[key.id]
+
+    def _nodes(self, names: frozenset[str]) -> None:
+        if not names:
+            raise ValueError("a reservation needs nodes: given none, Slurm would choose some of its own")
+        if names - {node.name for node in self.nodes}:
+            raise SlurmRefusedError("Invalid node name specified")
 
     def _reservation(self, name: str) -> Reservation:
         if name not in self.reservations:
