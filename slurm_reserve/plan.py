@@ -208,7 +208,9 @@ def _hand_over(view: View, ground: Ground) -> Iterator[Action]:
         job = decision.job
         ours = view.memory.attached.get(job.key)
         if decision.names_it:
-            waited = ours is not None and now - ours.at > 2 * view.grace + spec.reclaim.notice
+            # From when its nodes were clean: a victim may take longer to go than Slurm's passes.
+            clean = view.memory.waiting_since.get(job.key, now)
+            waited = ours is not None and now - max(ours.at, clean) > 2 * view.grace + spec.reclaim.notice
             stuck = waited and not decision.is_ahead and not ground.borrowers()
             is_early = decision.verdict not in CLOSING or _is_tempting(view, ground, decision)
             if ours is not None and ours.reservation == spec.name and (is_early or stuck):
