@@ -312,3 +312,44 @@ def test_a_borrower_that_may_not_be_requeued_any_more_is_cancelled(stage: Stage)
     assert update(stage, borrower, "requeue=0", user="bob") == ""
     stage.runs(stage.submit("alice", "--exclusive"), "n1")
     assert stage.field(borrower, "JobState") == "CANCELLED"
+
+
+@pytest.mark.long
+@pytest.mark.trap(8)
+@pytest.mark.behaviour("B22")
+def test_an_eviction_that_slurmctld_forgets_comes_to_the_same_end(stage: Stage) -> None:
+    stage.start(physics={**ONE, "reclaim": {"notice": "8s", "signal": "USR1"}})  # slurmctld saves jobs every 5 s
+    stage.fill("n2", "n3", "n4")
+    victim = stage.borrow("bob", "--exclusive", wrap="trap '' USR1; sleep 1000 & wait; wait")
+    stage.runs(victim, "n1")
+    owners = stage.submit("alice", "--exclusive")
+    stage.wait(lambda: f"requeue job {victim}" in stage.log(), 30, "it is evicted")
+    stage.lab.kill("slurmctld")
+    stage.lab.start("slurmctld")
+    stage.runs(owners, "n1", 90)
+    stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "the lend reservation goes")
+    left = stage.job(victim)
+    assert left is None or (left.state, is_free(stage, victim)) == ("PENDING", True)
+    assert stage.field(victim, "Restarts") in ("0", "1")
+
+
+@pytest.mark.long
+@pytest.mark.trap(19)
+@pytest.mark.behaviour("B44")
+def test_a_lent_node_whose_slurmd_is_dead_gives_way_to_another(stage: Stage) -> None:
+    stage.lab.reconfigure(["SlurmdTimeout=10"])
+    try:
+        stage.start(physics={"owner": ALICE, "nodes": {"node_count": 1, "partition": "main"}})
+        stage.fill("n2", "n3", "n4")
+        borrower = stage.borrow("bob", "--exclusive")
+        stage.runs(borrower, "n1")
+        stage.lab.kill("slurmd@n1")
+        owners = stage.submit("alice", "--exclusive", "--reservation=physics")
+        stage.wait(lambda: "guarantee broken: n1" in stage.log(), 60, "it is told")
+        stage.cancel(next(j.id for j in stage.jobs().values() if j.nodes == "n2"))
+        stage.runs(owners, "n2", 60)
+        stage.waits(borrower, 60)
+        assert is_free(stage, borrower)
+        assert stage.reservations()["physics"]["Nodes"] == "n2"
+    finally:
+        stage.lab.reconfigure(["SlurmdTimeout="])
