@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slurm_reserve.lab import Lab, LabSpec, UserSpec
-from tests.cluster.plugins import EPILOG, HERE, SHIPPED, USUAL, with_guard
+from tests.cluster.plugins import HERE, hang_bell, with_guard
 from tests.cluster.stage import Stage
 
 KILL_WAIT, NOTICE = 5, 10  # seconds
@@ -173,15 +173,12 @@ def ground(strangers: int, scheduler: str | None = None) -> Iterator[Ground]:
     """A lab with that many strangers' jobs waiting, and these SchedulerParameters."""
     chosen = scheduler if scheduler is not None else BUSY if strangers else ""
     lines = with_guard(
-        *([f"SchedulerParameters={chosen}"] if chosen else []), f"EpilogSlurmctld={EPILOG}", "DebugFlags=Protocol",
+        *([f"SchedulerParameters={chosen}"] if chosen else []), "DebugFlags=Protocol",
         "MaxJobCount=60000", "MaxArraySize=2000",
     )  # fmt: skip
     users = tuple(UserSpec(name) for name in (*OWNERS, "bob", "carol", "dave"))
     with Lab.boot(LabSpec(nodes=10, users=users, kill_wait=KILL_WAIT, **lines)) as lab:
-        text = (SHIPPED / "epilogslurmctld" / "slurm-reserve-wake").read_text(encoding="utf-8")
-        lab.put(EPILOG, text.replace(USUAL, HERE), mode=0o755)
-        lab.stop("slurmctld")  # it looks at its start whether its epilog is there
-        lab.start("slurmctld")
+        hang_bell(lab)
         made = Ground(lab, strangers)
         made.scheduler = chosen
         try:
