@@ -1,7 +1,7 @@
 """How long a node of a reservation is likely to stay idle of its owner (B33), from how long it did before. Pure.
 
-Each time an owner's job takes a node, the time for which it had been idle is counted, by its order of magnitude. What
-is said here puts nodes in order and is never trusted for the guarantee.
+Each time an owner's job takes a node, or is about to, the time for which it had been idle is counted, by its order of
+magnitude. What is said here puts nodes in order and is never trusted for the guarantee.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ def likely_left(spells: Spells, idle: timedelta) -> timedelta | None:
     return None
 
 
-def over(view: View, reservations: Iterable[Reservation]) -> dict[str, list[timedelta]]:
-    """The idle times that an owner's job has ended since the last look, by reservation."""
+def over(view: View, reservations: Iterable[Reservation], idle: Iterable[str]) -> dict[str, list[timedelta]]:
+    """The idle times that the owner has ended since the last look, by reservation; `idle` are the nodes still idle."""
     found: dict[str, list[timedelta]] = {}
-    for reservation in reservations:
-        for node in reservation.nodes & view.memory.idle_since.keys():
-            if any(not view.is_borrower(job) for job in view.holders.get(node, ())):
-                since = view.memory.idle_since[node]
-                found.setdefault(reservation.name, []).append(view.cluster.at - since)
+    ended = view.memory.idle_since.keys() - idle
+    for reservation in reservations if ended else ():
+        for node in sorted(reservation.nodes & ended):
+            found.setdefault(reservation.name, []).append(view.cluster.at - view.memory.idle_since[node])
     return found
 
 
@@ -68,6 +67,7 @@ def counted(spells: Spells, times: Iterable[timedelta]) -> Spells:
     return tuple(counts)
 
 
-def remembered(view: View, reservations: Iterable[Reservation]) -> Mapping[str, Spells]:
+def remembered(view: View, reservations: Iterable[Reservation], idle: Iterable[str]) -> Mapping[str, Spells]:
     """The counts that have changed."""
-    return {name: counted(view.memory.spells.get(name, ()), times) for name, times in over(view, reservations).items()}
+    ended = over(view, reservations, idle)
+    return {name: counted(view.memory.spells.get(name, ()), times) for name, times in ended.items()}

@@ -19,6 +19,7 @@ from slurm_reserve.memory import (
     Attached,
     Corrected,
     Evicted,
+    Forecast,
     LendOrder,
     Load,
     Memory,
@@ -26,6 +27,7 @@ from slurm_reserve.memory import (
     Orders,
     Pain,
     ReclaimOrder,
+    Score,
     Tally,
 )
 from slurm_reserve.model import JobKey
@@ -37,6 +39,7 @@ KINDS: Final = (
     "lease",  # which lease of several daemons is ours
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
     "corrected", "saved", "tallies", "pains", "spells", "orders", "load", "unfit",
+    "forecasts", "scores",
 )  # fmt: skip
 # What was noted by our own clock; the rest is Slurm's word or an admin's.
 _BY_OUR_CLOCK = ("attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times")
@@ -187,6 +190,8 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
         saved=jobs("saved", _time),
         tallies={key: _tally(json.loads(value)) for key, value in facts["tallies"].items()},
         pains={key: _pain(json.loads(value)) for key, value in facts["pains"].items()},
+        forecasts=jobs("forecasts", lambda v: Forecast(**v)),
+        scores={key: Score(**json.loads(value)) for key, value in facts["scores"].items()},
         spells={key: tuple(json.loads(value)) for key, value in facts["spells"].items()},
         orders=_orders(facts["orders"]),
         load=next((Load(**json.loads(value)) for value in facts["load"].values()), Load()),

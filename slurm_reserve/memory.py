@@ -45,6 +45,29 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What was said of a borrower when it was lent to."""
+
+    reservation: str
+    chance_of_loss: float
+    has_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good forecasts have been: their number, how many borrowers were lost, and the sum of squared errors."""
+
+    count: int = 0
+    lost: int = 0
+    squares: float = 0.0
+
+    @property
+    def brier(self) -> float:
+        """The mean squared error: 0 for a prophet, 0.25 for a coin."""
+        return self.squares / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Corrected:
     """One aspect of a reservation that somebody had changed by hand, and that was put right."""
 
@@ -128,6 +151,8 @@ class Memory:
     tallies: Mapping[str, Tally] = field(default_factory=dict)  # id of a borrower's request -> its run time
     pains: Mapping[str, Pain] = field(default_factory=dict)  # user -> what evictions have cost
     spells: Mapping[str, Spells] = field(default_factory=dict)  # reservation -> how long its nodes used to be idle
+    forecasts: Mapping[JobKey, Forecast] = field(default_factory=dict)  # of borrowers that are still lent to
+    scores: Mapping[str, Score] = field(default_factory=dict)  # reservation -> how good its forecasts were
     orders: Orders = Orders()
     load: Load = Load()
     is_writable: bool = True  # False: the ledger cannot be written, so nothing new is lent

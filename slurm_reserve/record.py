@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from slurm_reserve import idleness, words
-from slurm_reserve.actions import Action, DetachJob, EvictJob, NotifyJob
+from slurm_reserve import estimate, idleness, words
+from slurm_reserve.actions import Action, AttachJob, DetachJob, EvictJob, NotifyJob
 from slurm_reserve.execute import Outcome, Status
 from slurm_reserve.journal import Entry, Journal, as_json
 from slurm_reserve.ledger import Ledger
+from slurm_reserve.memory import Score
 from slurm_reserve.model import Job, JobKey
 from slurm_reserve.plan import Plan
 from slurm_reserve.returns import BACK_TO_QUEUE_WITHIN
@@ -61,10 +62,13 @@ class Recorder:
         )
         if is_whole:
             self._remember(view, plan)
+            self._forecast(view, [o.action for o in outcomes if o.status is Status.DONE])
         else:
             for key, since in plan.waiting_since.items():
                 self._ledger.put("waiting_since", key, since)
-            for node in frozenset().union(*(decision.nodes for decision in plan.decisions)):
+            taken = frozenset().union(*(decision.nodes for decision in plan.decisions))
+            self._count_idleness(view, view.memory.idle_since.keys() - taken)
+            for node in taken:
                 self._ledger.drop("idle_since", node)
         sentence, refused = _sentence(outcomes, jobs), _count(outcomes, Status.REFUSED)
         if outcomes and not (refused and sentence == self._sentence):  # the same refusal again is no news
@@ -108,9 +112,7 @@ class Recorder:
         ledger.replace("waiting_since", plan.waiting_since)
         ledger.replace("idle_since", plan.idle_since)
         ledger.replace("tallies", {name: asdict(tally) for name, tally in plan.tallies.items()})
-        ours = (r for name, r in view.cluster.reservations.items() if name in view.memory.made.keys() - view.lend_names)
-        for name, counts in idleness.remembered(view, ours).items():
-            ledger.put("spells", name, counts)
+        self._count_idleness(view, plan.idle_since.keys())
         ledger.keep_only(frozenset(job.id for job in (*view.cluster.jobs, *view.cluster.lost)))
         if plan.brake and not view.memory.orders.brake:
             self._log(f"the brake is on: {plan.brake}; nothing is lent until `slurm-reserve resume`")
@@ -125,6 +127,29 @@ class Recorder:
         going = {victim.job.key for victim in plan.victims}
         for key in view.memory.notices.keys() - going:
             ledger.drop("notices", key)
+
+    def _count_idleness(self, view: View, idle: Iterable[str]) -> None:
+        """How long nodes were idle that are so no more."""
+        ours = view.memory.made.keys() - view.lend_names
+        reservations = [there for name, there in view.cluster.reservations.items() if name in ours]
+        for name, counts in idleness.remembered(view, reservations, idle).items():
+            self._ledger.put("spells", name, counts)
+
+    def _forecast(self, view: View, done: list[Action]) -> None:
+        """What borrowers were told to expect is compared with what became of them (B42)."""
+        scores = dict(view.memory.scores)
+        for key, was_lost in estimate.settled(view).items():
+            said = view.memory.forecasts[key]
+            if was_lost is not None:
+                old = scores.get(said.reservation, Score())
+                scores[said.reservation] = estimate.scored(old, said.chance_of_loss, was_lost)
+                self._ledger.put("scores", said.reservation, asdict(scores[said.reservation]))
+            self._ledger.drop("forecasts", key)
+        for key in estimate.begun(view):
+            self._ledger.put("forecasts", key, asdict(replace(view.memory.forecasts[key], has_run=True)))
+        sent = [action for action in done if isinstance(action, AttachJob)]
+        for key, forecast in estimate.forecasts(view, sent).items():
+            self._ledger.put("forecasts", key, asdict(forecast))
 
     def _write(self, entries: list[Entry]) -> bool:
         """To the journal; where that fails, to the log."""

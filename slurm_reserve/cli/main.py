@@ -30,6 +30,7 @@ COMMANDS = {
     "restore": ("cli.orders", "restore", "Make a reservation that was changed by hand what is declared."),
     "adopt": ("cli.adopt", "adopt", "Take over a reservation that exists."),
     "give-back": ("cli.giveback", "give_back", "End loans that nobody would take back without a daemon."),
+    "estimate": ("cli.estimate", "estimate", "Say what a borrower may expect."),
     "check": ("cli.check", "check", "Name every setting that would break the promise."),
     "completion": ("cli.completion", "completion", "Print a script for shell completion."),
     "lab": ("lab.commands", "lab", "Private real clusters on this machine."),

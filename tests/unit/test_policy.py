@@ -193,7 +193,7 @@ def test_an_idle_time_is_counted_when_an_owners_job_ends_it() -> None:
     since = {"n1": NOW - timedelta(minutes=20), "n2": NOW - timedelta(minutes=20)}
     seen = cluster(FOUR, R, job("1").of("alice").whole_nodes(1).on("n1"), borrower("2").on("n2"))
     view = View(site(), seen, Memory(made=MADE, idle_since=since))
-    assert idleness.over(view, [R]) == {"physics": [timedelta(minutes=20)]}
+    assert idleness.over(view, [R], ["n2"]) == {"physics": [timedelta(minutes=20)]}
 
 
 # What is expected
