@@ -5,6 +5,7 @@ Traps that other files show besides carry their marks there.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -184,9 +185,11 @@ def test_the_owners_own_job_in_the_lend_reservation_is_moved_to_hers_while_it_ru
     stage.start(physics=TWO)
     stage.fill("n3", "n4")
     stage.runs(stage.borrow("bob", "-n", "1", "-w", "n1"), "n1")
+    stage.send(signal.SIGSTOP)  # so that it starts before the daemon looks
     stage.lab.run(["scontrol", "update", "reservation=physics.lend", "users=alice,bob"])
     owners = stage.submit("alice", "-n", "1", "--reservation=physics.lend")
     stage.runs(owners, "n1")
+    stage.send(signal.SIGCONT)
     stage.wait(lambda: stage.jobs()[owners].reservation == "physics", 15, "it is in her own reservation")
     assert stage.field(owners, "Restarts") == "0"
     assert stage.jobs()[owners].state == "RUNNING"
