@@ -132,6 +132,11 @@ class Stage:
 
     # What Slurm says
 
+    def release(self) -> tuple[int, ...]:
+        """Of Slurm: (22, 5)."""
+        printed = self.lab.run(["scontrol", "--version"]).stdout.split()[-1]
+        return tuple(int(part) for part in printed.split(".")[:2])
+
     def jobs(self) -> dict[str, Seen]:
         """What squeue prints, by job id."""
         text = self.lab.run(["squeue", "-a", "-h", "-o", "%i|%u|%P|%T|%N|%r|%v"]).stdout

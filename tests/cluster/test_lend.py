@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from slurm_reserve.lab import LabError
 
 from tests.cluster.stage import Stage
 
@@ -48,6 +49,10 @@ def test_an_ordinary_job_is_never_placed_on_lent_nodes_and_is_put_out_when_it_na
     where = stage.runs(borrower).nodes
     stage.send(signal.SIGSTOP)  # so that it gets in before the daemon looks
     stage.lab.run(["scontrol", "update", "reservation=physics.lend", "nodes=n[1-2]"])
+    if stage.release() >= (25, 11):  # AllowedPartitions: Slurm itself keeps it out
+        with pytest.raises(LabError, match="Problem using reservation"):
+            stage.submit("bob", "-p", "main", "--reservation=physics.lend", "--exclusive")
+        return
     intruder = stage.submit("bob", "-p", "main", "--reservation=physics.lend", "--exclusive")
     stage.runs(intruder)
     stage.send(signal.SIGCONT)

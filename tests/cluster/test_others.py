@@ -35,11 +35,6 @@ def lent_two(stage: Stage, **policy: object) -> dict[str, str]:
     return {stage.runs(borrower).nodes: borrower for borrower in borrowers}
 
 
-def release(stage: Stage) -> tuple[int, ...]:
-    found = stage.lab.run(["scontrol", "--version"]).stdout.split()[-1]
-    return tuple(int(part) for part in found.split(".")[:2])
-
-
 @pytest.mark.long
 def test_nothing_is_lent_into_maintenance_and_nobody_is_evicted_for_a_job_that_it_holds_back(stage: Stage) -> None:
     stage.start(physics=TWO)
@@ -116,7 +111,7 @@ def test_a_drained_lent_node_is_not_lent_anew_and_the_broken_guarantee_is_told(s
 def test_a_job_that_slips_in_by_its_signal_option_is_reported_and_left_alone(stage: Stage) -> None:
     stage.start(physics=TWO)
     stage.fill("n3", "n4")
-    if release(stage) >= (24, 5):  # these keep it out
+    if stage.release() >= (24, 5):  # these keep it out
         kept_out = stage.submit("carol", "-n1", "--signal=R:TERM@0")
         stage.never(lambda: stage.jobs()[kept_out].state == "RUNNING", 5)
         return

@@ -42,7 +42,8 @@ def test_a_compute_host_that_stops_while_lent_leaves_the_loan(stage: Stage) -> N
     other = {"n1": "n2", "n2": "n1"}[where]
     stage.lab.kill(f"slurmd@{where}")
     stage.wait(lambda: f"guarantee broken: {where}" in stage.log(), 90, "it is reported")
-    stage.waits(borrower, 60)  # requeued by Slurm, for its two minutes
+    stage.waits(borrower, 60)  # requeued by Slurm
+    stage.cancel(borrower)
     stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "the loan is over")
     next_one = stage.borrow("dave", "--exclusive")
     stage.runs(next_one, other, timeout=30)  # what is left is lent
