@@ -85,6 +85,7 @@ def run_once(
 ) -> Result:
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
     memory = ledger.memory()
+    memory = replace(memory, is_writable=memory.is_writable and recorder.is_writable)
     cluster = _with_lost(observe(site, slurm, memory.notices), slurm, memory)
     result = decide(site, cluster, memory, see)
     is_recorded = recorder.decided(result.view, result.plan)
@@ -140,7 +141,7 @@ def look_at(
     result = decide(site, replace(read, at=at), memory)
     groups = tuple(group for group in result.plan.groups if group.takes_back_of in found.reservations)
     made = replace(result.plan, groups=groups)
-    recorder.decided(result.view, made, is_whole=False)
+    recorder.decided(result.view, made, is_whole=False, only=found.reservations)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)
     outcomes = [outcome for group in groups for outcome in executor.run(group)]
     recorder.done(result.view, made, outcomes, is_whole=False)

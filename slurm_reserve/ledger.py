@@ -6,8 +6,10 @@ process goes on with what it knows, says so by `is_writable`, and so lends nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -35,6 +37,8 @@ from slurm_reserve.model import JobKey
 T = TypeVar("T")
 
 FILE_NAME = "ledger.db"
+BUSY = 0.5  # seconds that another process may hold it
+TRY_AGAIN = 5.0  # seconds after a failure
 KINDS: Final = (
     "lease",  # which lease of several daemons is ours
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
@@ -53,22 +57,47 @@ class LedgerError(ReserveError):
 class Ledger:
     """The facts of :class:`~slurm_reserve.memory.Memory`, one row each."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the ledger at `path`; raises LedgerError when that cannot be done."""
+    def __init__(self, path: Path, may_be_lost: bool = False) -> None:
+        """Open or make the ledger at `path`; raises LedgerError when that cannot be done.
+
+        Where it `may_be_lost` one that is damaged or held by somebody is told of by `problem`, begun anew in memory,
+        and tried again: owners are served without it.
+        """
         self._path = path
-        self.is_writable = True
-        self._facts: dict[str, dict[str, str]] = {}
+        self.problem = ""  # why it cannot be written; "" when it can
+        self._retry_at = 0.0
+        self._facts: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            path.touch(mode=0o640)
-            self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(_SCHEMA)
+            self._db = self._opened()
             self.read()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError(
-                f"{path}: {error}; give the daemon's user the folder, or remove a damaged file"
-            ) from error
+            if not may_be_lost or isinstance(error, OSError):
+                raise LedgerError(
+                    f"{path}: {error}; give the daemon's user the folder, or remove a damaged file"
+                ) from error
+            self._db = sqlite3.connect(":memory:", isolation_level=None)
+            self._has_failed(error)
+
+    def _opened(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._path.touch(mode=0o640)
+        db = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(_SCHEMA)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether what is remembered outlives this process."""
+        return not self.problem
+
+    def _has_failed(self, error: Exception) -> None:
+        self.problem = f"{self._path}: {error}"
+        self._retry_at = time.monotonic() + TRY_AGAIN
 
     def close(self) -> None:
         """Let go of the file."""
@@ -82,8 +111,9 @@ class Ledger:
         """Read standing orders again; what this process knows stays where the file cannot be read."""
         try:
             rows = self._db.execute("SELECT key, value FROM facts WHERE kind = 'orders'").fetchall()
-        except sqlite3.Error:
-            self.is_writable = False
+        except sqlite3.Error as error:
+            if not self.problem:
+                self._has_failed(error)
             return
         self._facts["orders"] = dict(rows)
 
@@ -152,16 +182,30 @@ class Ledger:
         return _memory(self._facts, self.is_writable)
 
     def _write(self, statements: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        """After a failure not at once again, so that nobody waits for a disk; then everything."""
         try:
+            if self.problem:
+                if time.monotonic() < self._retry_at:
+                    return
+                self._db.close()
+                self._db = self._opened()
+                statements = self._everything()
             self._db.execute("BEGIN IMMEDIATE")
             for statement, values in statements:
                 self._db.execute(statement, values)
             self._db.execute("COMMIT")
-            self.is_writable = True
-        except sqlite3.Error:
-            self.is_writable = False
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self.problem = ""
+        except (sqlite3.Error, OSError) as error:
+            self._has_failed(error)
+            with contextlib.suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def _everything(self) -> list[tuple[str, tuple[str, ...]]]:
+        """All facts but orders, which others may have given meanwhile."""
+        wanted = [(kind, key, value) for kind in KINDS if kind != "orders" for key, value in self._facts[kind].items()]
+        rows = [("INSERT INTO facts VALUES (?, ?, ?)", row) for row in wanted]
+        return [("DELETE FROM facts WHERE kind != 'orders'", ()), *rows]
 
 
 def _rows(db: sqlite3.Connection) -> dict[str, dict[str, str]]:

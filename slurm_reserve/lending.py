@@ -37,7 +37,7 @@ def may_lend(view: View, ground: Ground) -> str:
     if orders.paused:
         return "lending is paused"
     if not view.memory.is_writable:
-        return "the ledger cannot be written"
+        return "ledger or journal cannot be written"
     if not ground.reservation.is_active:
         return "the reservation is not active"
     if not demand.is_lending_on(view, ground.spec):

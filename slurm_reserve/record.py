@@ -7,18 +7,20 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from slurm_reserve import estimate, idleness, words
+from slurm_reserve import __version__, estimate, idleness, inputs, words
 from slurm_reserve.actions import Action, AttachJob, DetachJob, EvictJob, NotifyJob
 from slurm_reserve.execute import Outcome, Status
-from slurm_reserve.journal import Entry, Journal, as_json
+from slurm_reserve.journal import Decided, Entry, Journal, as_json
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Score
 from slurm_reserve.model import Job, JobKey
 from slurm_reserve.plan import Plan
 from slurm_reserve.returns import BACK_TO_QUEUE_WITHIN
+from slurm_reserve.tracking import Tracker
 from slurm_reserve.view import View
 
 Log = Callable[..., Any]  # log(sentence, **structured values)
+MOST_VERDICTS = 200  # that are written down of one cycle; the others' turn comes
 
 
 class Recorder:
@@ -27,19 +29,33 @@ class Recorder:
     def __init__(self, journal: Journal, ledger: Ledger, log: Log) -> None:
         self._journal, self._ledger, self._log = journal, ledger, log
         self._said: dict[str, str] = {}
+        self._verdicts: dict[JobKey, str] = {}
         self._sentence = ""
+        self._troubles: dict[str, str] = {}
+        self._tracker = Tracker(journal.open_loans())
 
-    def decided(self, view: View, plan: Plan, is_whole: bool = True) -> bool:
+    @property
+    def is_writable(self) -> bool:
+        """Whether decisions can be written down; nothing new is lent while they cannot."""
+        return not self._journal.problem
+
+    def decided(self, view: View, plan: Plan, is_whole: bool = True, only: frozenset[str] = frozenset()) -> bool:
         """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13).
 
-        False when the journal could not take them; then the log has, and nothing may be lent.
+        False when the journal could not take them; then the log has, and nothing may be lent. `only` names the
+        reservations that were looked at, when not all were.
         """
         jobs = _by_key(view, plan.actions)
         entries = [self._decision(view, action, jobs) for action in plan.actions]
+        entries += self._new_verdicts(view, plan, is_whole)
         if is_whole:
             entries += self._idle(view, plan)
             self._report(plan)
-        return self._write(entries)
+        decided = None
+        if plan.actions and self.is_writable:
+            kept, _ = inputs.of(view, plan, only)
+            decided = Decided(view.cluster.at, __version__, kept, inputs.pack(inputs.answer(plan)))
+        return self._write(entries, decided)
 
     def done(self, view: View, plan: Plan, outcomes: Sequence[Outcome], is_whole: bool = True) -> None:
         """Outcomes, one sentence to the log, and the clocks that the next cycle needs.
@@ -48,18 +64,19 @@ class Recorder:
         """
         jobs = _by_key(view, [outcome.action for outcome in outcomes])
         at = view.cluster.at
-        self._write(
-            [
-                Entry(
-                    at,
-                    "outcome",
-                    f"{words.describe(o.action, jobs)}: {o.status}" + (f" ({o.text})" if o.text else ""),
-                    job=_job_of(o.action),
-                    data=as_json(status=o.status, seconds=round(o.seconds, 4)),
-                )
-                for o in outcomes
-            ]
-        )
+        entries = [
+            Entry(
+                at,
+                "outcome",
+                f"{words.describe(o.action, jobs)}: {o.status}" + (f" ({o.text})" if o.text else ""),
+                str(getattr(o.action, "reservation", "")),
+                _job_of(o.action),
+                as_json(status=o.status, seconds=round(o.seconds, 4), action=type(o.action).__name__),
+            )
+            for o in outcomes
+        ]
+        changes = self._tracker.look(view, plan, outcomes, is_whole)
+        self._told_of_trouble(self._journal.write(*entries, changes=changes), entries)
         if is_whole:
             self._remember(view, plan)
             self._forecast(view, [o.action for o in outcomes if o.status is Status.DONE])
@@ -80,6 +97,21 @@ class Recorder:
         data = as_json(action=type(action).__name__, **{f: getattr(action, f) for f in action.__slots__})
         name = str(getattr(action, "reservation", "") or getattr(action, "name", ""))
         return Entry(view.cluster.at, "decision", text, name, _job_of(action), data)
+
+    def _new_verdicts(self, view: View, plan: Plan, is_whole: bool) -> list[Entry]:
+        """What is decided about each owner's job, when that is another verdict than before."""
+        entries: list[Entry] = []
+        now = {d.job.key: str(d.verdict) for d in plan.decisions}
+        for d in plan.decisions:
+            if self._verdicts.get(d.job.key) != now[d.job.key]:
+                if len(entries) >= MOST_VERDICTS:
+                    now.pop(d.job.key)
+                    continue
+                text = f"job {d.job.id} of {d.job.user} {d.verdict}: {d.why}"
+                data = as_json(verdict=str(d.verdict), why=d.why, nodes=d.nodes)
+                entries.append(Entry(view.cluster.at, "verdict", text, d.reservation, d.job.id, data))
+        self._verdicts = now if is_whole else self._verdicts | now
+        return entries
 
     def _idle(self, view: View, plan: Plan) -> list[Entry]:
         fresh = sorted(plan.idle_since.keys() - view.memory.idle_since.keys())
@@ -151,13 +183,25 @@ class Recorder:
         for key, forecast in estimate.forecasts(view, sent).items():
             self._ledger.put("forecasts", key, asdict(forecast))
 
-    def _write(self, entries: list[Entry]) -> bool:
+    def _write(self, entries: list[Entry], decided: Decided | None = None) -> bool:
         """To the journal; where that fails, to the log."""
-        if not entries or self._journal.write(*entries):
+        if not entries and decided is None:
             return True
-        for entry in entries:
-            self._log(entry.text, kind=entry.kind, journal="cannot be written")
-        return False
+        return self._told_of_trouble(self._journal.write(*entries, decided=decided), entries)
+
+    def _told_of_trouble(self, is_written: bool, entries: list[Entry]) -> bool:
+        """The operator hears once that a file fails and once that it is well; the log has what was not taken."""
+        for what, trouble in (("journal", self._journal.problem), ("ledger", self._ledger.problem)):
+            before = self._troubles.get(what, "")
+            if trouble and not before:
+                self._log(f"the {what} cannot be written, so nothing new is lent and this log is the record: {trouble}")
+            elif before and not trouble:
+                self._log(f"the {what} can be written again; what was decided in between is in this log alone")
+            self._troubles[what] = trouble
+        if not is_written:
+            for entry in entries:
+                self._log(entry.text, kind=entry.kind, journal="cannot be written")
+        return is_written
 
 
 def _sentence(outcomes: Sequence[Outcome], jobs: dict[JobKey, Job]) -> str:

@@ -79,11 +79,11 @@ def plain(value: object) -> object:
 
 
 @contextmanager
-def ledger_of(site: Site) -> Iterator[Ledger]:
-    """The ledger on disk."""
+def ledger_of(site: Site, may_be_lost: bool = False) -> Iterator[Ledger]:
+    """The ledger on disk; for a daemon, which serves owners without it too, it `may_be_lost`."""
     from slurm_reserve.ledger import FILE_NAME, Ledger
 
-    ledger = Ledger(site.daemon.state_dir / FILE_NAME)
+    ledger = Ledger(site.daemon.state_dir / FILE_NAME, may_be_lost)
     try:
         yield ledger
     finally:

@@ -33,7 +33,7 @@ def give_back(ctx: click.Context, is_all: bool, within: str, dry_run: bool) -> N
     from slurm_reserve.giveback import GiveBack
 
     site = setting.site()
-    with only_one(site.daemon.run_dir, site.daemon.state_dir), ledger_of(site) as ledger:
+    with only_one(site.daemon.run_dir, site.daemon.state_dir), ledger_of(site, may_be_lost=True) as ledger:
         recorder = make_recorder(site, ledger, make_log("text"))
         done = GiveBack(site, setting.slurm(site), ledger, recorder, now, is_all).run(longest)
     from slurm_reserve.actions import EvictJob

@@ -49,7 +49,7 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
     from slurm_reserve.rounds import Rounds
 
     slurm: Any = setting.slurm(site)
-    with ledger_of(site) as ledger:
+    with ledger_of(site, may_be_lost=True) as ledger:
         lease = None
         if site.daemon.lease is not None:
             lease = Lease(slurm, site, ledger, now, site.daemon.lease)
@@ -66,18 +66,11 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
 
 
 def make_recorder(site: Site, ledger: Any, log: Any) -> Recorder:
-    """Writes to the journal in the state directory; raises LedgerError when it cannot be opened."""
-    import sqlite3
-
+    """Writes to the journal in the state directory, as soon as that can be written; raises NewerJournalError."""
     from slurm_reserve.journal import FILE_NAME, Journal
-    from slurm_reserve.ledger import LedgerError
     from slurm_reserve.record import Recorder
 
-    path = site.daemon.state_dir / FILE_NAME
-    try:
-        return Recorder(Journal(path), ledger, log.info)
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"{path}: {error}; give the daemon's user the folder, or move a damaged file away") from error
+    return Recorder(Journal(site.daemon.state_dir / FILE_NAME), ledger, log.info)
 
 
 def make_log(log_format: str) -> Any:

@@ -29,7 +29,8 @@ def lab(booted: Lab) -> Lab:
 
 @pytest.fixture
 def stage(lab: Lab) -> Iterator[Stage]:
-    """The lab with a site file and a daemon that can be started, killed and started again."""
+    """The lab with a site file and a daemon to start and kill; in the end every decision is made again."""
     made = Stage(lab)
     yield made
     made.close()
+    made.replay()

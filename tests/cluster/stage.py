@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from slurm_reserve.evidence.reading import reading
 from slurm_reserve.lab import Lab
 
 T = TypeVar("T")
@@ -100,6 +105,22 @@ class Stage:
         """End the daemon, if it runs."""
         if self._daemon is not None:
             self.end(signal.SIGKILL)
+
+    def replay(self) -> int:
+        """Make every decision in the journal again on what was recorded with it; gives how many."""
+        state = Path(f"/proc/{self.lab.init.pid}/root{self.folder}/state")
+        found = [path for path in state.glob("journal.db*") if not path.name.endswith("-shm")]
+        with tempfile.TemporaryDirectory() as folder:
+            for path in found:
+                shutil.copy(path, folder)
+            if not found:
+                return 0
+            with reading(Path(folder) / "journal.db") as reader:
+                numbers = reader.decisions()
+                for replayed in map(reader.replay, numbers):
+                    assert replayed.again is not None, f"inputs of decision {replayed.number} are too large"
+                    assert replayed.again == replayed.recorded, f"decision {replayed.number} is not made again"
+        return len(numbers)
 
     def log(self) -> str:
         return self.lab.run(["cat", f"{self.folder}/daemon.log"], check=False).stdout

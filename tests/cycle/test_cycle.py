@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from slurm_reserve import cycle, plan
 from slurm_reserve.actions import EvictJob, NotifyJob
 from slurm_reserve.cycle import UnsoundPlanError
+from slurm_reserve.evidence.reading import reading
 from slurm_reserve.journal import Journal
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.plan import Plan
@@ -58,6 +61,17 @@ class Rig:
     def _log(self, sentence: str, **_: Any) -> None:
         self.said.append(sentence)
 
+    def entries(self, kind: str) -> list[str]:
+        with reading(self.folder / "journal.db") as reader:
+            return [each.entry.text for each in reader.entries() if each.entry.kind == kind]
+
+    def replay(self) -> None:
+        """Every decision that was recorded follows from what was recorded with it."""
+        with reading(self.folder / "journal.db") as reader:
+            for replayed in map(reader.replay, reader.decisions()):
+                assert replayed.again is not None
+                assert replayed.again == replayed.recorded
+
     def cycle(self) -> cycle.Result:
         return cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, lambda: self.slurm.now)
 
@@ -71,16 +85,20 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     busy = job("90").of("carol").whole_nodes(2).on("n3", "n4")
-    return Rig(tmp_path, site(spec("physics", "n1")), Mortal(nodes("n1", "n3", "n4"), busy))
+    made = Rig(tmp_path, site(spec("physics", "n1")), Mortal(nodes("n1", "n3", "n4"), busy))
+    yield made
+    made.replay()
 
 
 @pytest.fixture
-def wide(tmp_path: Path) -> Rig:
+def wide(tmp_path: Path) -> Iterator[Rig]:
     """With two reserved nodes."""
     busy = job("90").of("carol").whole_nodes(2).on("n3", "n4")
-    return Rig(tmp_path, site(spec("physics", "n1", "n2")), Mortal(nodes("n1", "n2", "n3", "n4"), busy))
+    made = Rig(tmp_path, site(spec("physics", "n1", "n2")), Mortal(nodes("n1", "n2", "n3", "n4"), busy))
+    yield made
+    made.replay()
 
 
 BORROWER = job("7").borrower().whole_nodes(1)
@@ -127,7 +145,7 @@ def test_a_decision_is_written_down_before_it_is_carried_out(rig: Rig) -> None:
     rig.slurm.lives = 0
     with pytest.raises(CrashError):
         rig.cycle()
-    texts = [entry.text for _, entry in rig.journal.entries() if entry.kind == "decision"]
+    texts = rig.entries("decision")
     assert any("requeue job 7 of bob on n1" in text and "job 9 of alice" in text for text in texts)
     assert rig.slurm.jobs["7"].state == "RUNNING"
 
@@ -202,7 +220,8 @@ def test_a_full_disk_stops_lending_and_nothing_else(rig: Rig) -> None:
 def test_a_journal_that_cannot_be_written_stops_lending_and_nothing_else(wide: Rig) -> None:
     wide.slurm.submit(BORROWER.whole_nodes(2))
     wide.go_on()
-    wide.journal._db.execute("PRAGMA query_only=ON")
+    other = sqlite3.connect(wide.folder / "journal.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
     wide.slurm.submit(OWNERS)
     wide.go_on()
     assert wide.slurm.jobs["9"].state == "RUNNING"
@@ -271,6 +290,6 @@ def test_idleness_is_written_down_with_its_evidence(rig: Rig) -> None:
     rig.go_on(4)
     rig.slurm.finish("9")
     rig.go_on(3)
-    idle = [entry.text for _, entry in rig.journal.entries() if entry.kind == "idle"]
+    idle = rig.entries("idle")
     assert len(idle) == 2
     assert "no owner's job holds it; node IDLE" in idle[-1]
