@@ -5,7 +5,7 @@ ARGS ?=
 # Tests of a file share a lab; the files of several processes have labs of their own.
 TOGETHER ?= -n 3 --dist loadfile
 
-.PHONY: help setup environment demo test test-long test-matrix cluster cluster-down engine-down lint unit behaviours \
+.PHONY: help setup browser environment demo test test-long test-matrix cluster cluster-down engine-down lint unit behaviours \
 	bench bench-quick lock clean containers
 
 help:           ## list these targets
@@ -15,13 +15,16 @@ help:           ## list these targets
 setup:          ## environment and Slurm, if they are missing
 	@$(PYTHON) tools/setup
 
+browser: setup
+	@$(PYTHON) tools/setup --browser
+
 environment:    ## the virtual environment alone
 	@$(PYTHON) tools/setup --no-slurm
 
 demo: setup     ## the whole story on a private real Slurm; ARGS="--json FILE"
 	@$(BIN)/slurm-reserve lab demo $(ARGS)
 
-test: setup lint ## the suite, real cluster included
+test: browser lint ## the suite, real cluster and browser included
 	@$(BIN)/pytest -q -m "not long" $(TOGETHER) $(ARGS)
 	@$(BIN)/python tests/behaviours.py behaviours.json
 
@@ -57,7 +60,7 @@ lint: environment ## style, types, layers
 	@$(BIN)/lint-imports --no-cache
 
 unit: environment ## what needs no Slurm; seconds
-	@$(BIN)/pytest -q -m "not cluster and not long" $(ARGS)
+	@$(BIN)/pytest -q -m "not cluster and not browser and not long" $(ARGS)
 
 behaviours: environment ## a line for each behaviour and release, from the last runs
 	@$(BIN)/python tests/behaviours.py

@@ -186,6 +186,8 @@ def _memory(memory: Memory, jobs: Iterable[Job], names: frozenset[str], nodes: f
         not_before=of_jobs(memory.not_before),
         unfit=of_jobs(memory.unfit),
         saved=of_jobs(memory.saved),
+        forecasts=of_jobs(memory.forecasts),
+        scores={name: each for name, each in memory.scores.items() if name in names},
         tallies={name: each for name, each in memory.tallies.items() if name in ids},
         pains={name: each for name, each in memory.pains.items() if name in users},
         spells={name: each for name, each in memory.spells.items() if name in names},

@@ -237,6 +237,7 @@ class LendingModel(Strict):
     bid: BidBy | None = None
     bids: dict[str, Bid] | None = None
     max_bid: Bid | None = None
+    credit: Bid | None = None
     displace: bool | None = None
     max_nodes_per_user: Count | None = None
     max_nodes_per_account: Count | None = None

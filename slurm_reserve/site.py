@@ -168,6 +168,7 @@ class Lending:
     bid: BidBy = BidBy.NONE
     bids: Mapping[str, Decimal] = field(default_factory=dict)  # QOS -> its bid; 0 for one that is not named
     max_bid: Decimal = Decimal(100)  # a higher bid counts as this
+    credit: Decimal = Decimal(1)  # what an owner earns for a node lent for an hour, where there is no bid
     displace: bool = False  # whether a higher waiting bid puts a lower running one out
     max_nodes_per_user: int | None = None  # of others' reservations, at any time
     max_nodes_per_account: int | None = None

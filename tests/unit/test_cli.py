@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from slurm_reserve.cli.main import COMMANDS
+from slurm_reserve.facts import LoanFact, Use, UseFact
+from slurm_reserve.journal import Journal
+from slurm_reserve.tracking import Changes
 
 ONE = """\
 cluster: lab
@@ -96,3 +100,44 @@ def test_a_reservation_of_the_site_file_is_changed_there(site: Path) -> None:
 
 def test_completion_knows_commands_and_reservations(site: Path) -> None:
     assert "_SLURM_RESERVE_COMPLETE" in run("completion", "bash").stdout
+
+
+def journal(site: Path) -> None:
+    """A journal with one loan of a user whose name a spreadsheet would calculate."""
+    at = datetime(2030, 5, 6, 12, 0, tzinfo=UTC)
+    loan = LoanFact("7", at, 0, "=cmd()", "physics", frozenset({"n1"}), lent_at=at, started=at, ended=at + HOUR)
+    made = Journal(site.parent / "state" / "journal.db")
+    made.write(changes=Changes(loans=[loan], uses=[UseFact(at, "physics", frozenset({"n1", "n2"}), Use.IDLE)]))
+    made.close()
+
+
+HOUR = timedelta(hours=1)
+WHEN = ("--since", "2030-05-06T12:00:00Z", "--until", "2030-05-06T14:00:00Z")
+
+
+def test_what_was_recorded_is_reported_without_slurm(site: Path) -> None:
+    journal(site)
+    said = json.loads(run("--json", "report", *WHEN, site=site).stdout)
+    assert said["reservations"][0] | {"credit": 1} == {
+        "name": "physics", "owned": 14400, "used": 0, "lent": 3600, "idle": 10800, "down": 0, "loans": 1,
+        "evictions": 0, "credit": 1,
+    }  # fmt: skip
+    assert said["source"] == "what the daemon saw"
+    rows = run("report", "--csv", *WHEN, site=site).stdout.splitlines()
+    assert rows[0].startswith("job,user,")
+    assert rows[1].startswith("7,'=cmd(),")
+    page = site.parent / "page.html"
+    assert run("report", "--html", str(page), *WHEN, site=site).returncode == 0
+    assert page.stat().st_size > 1_000_000
+    assert "ran on n1 of physics" in run("history", "physics", site=site).stdout
+
+
+def test_what_was_never_recorded_is_said_to_be_so(site: Path) -> None:
+    for words in (("report",), ("history", "physics"), ("explain", "7"), ("promise",), ("replay", "--all")):
+        done = run(*words, site=site)
+        assert done.returncode == 1
+        assert "nothing was recorded" in done.stderr
+    assert run("idle", site=site).returncode == 4
+    journal(site)
+    assert run("replay", "3", site=site).returncode == 1
+    assert run("report", "--since", "1d", "--until", "2d", site=site).returncode == 2

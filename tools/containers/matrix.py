@@ -44,7 +44,7 @@ def one_host(release: str) -> int:
     argv += [f"--cap-add={each}" for each in LAB_MAY] + [f"--security-opt={each}" for each in LAB_SEES]
     argv += [f"--volume={images.TOP}:/src:ro", f"--volume={images.CACHE}/python-{release}:/opt/python:ro"]
     argv += [f"--volume={found}:/found", f"--env=BEHAVIOURS=/found/{results(release, 'one')}"]
-    argv += ["--entrypoint=python3", images.image(release), *PYTEST, "-m", "not long"]
+    argv += ["--entrypoint=python3", images.image(release), *PYTEST, "-m", "not long and not browser"]
     return subprocess.run([*argv, "-n3", "--dist=loadfile", "tests/cluster"], check=False).returncode
 
 
