@@ -44,8 +44,9 @@ engine-down: cluster-down ## stop the container engine, if it was started from h
 containers:
 	@$(PYTHON) tools/setup --no-slurm --engine
 
-test-long: setup ## what takes longer
-	@$(BIN)/pytest -q -m long $(ARGS)
+test-long: setup ## what takes longer; half an hour
+	@$(BIN)/pytest -q -m long tests/load $(ARGS)
+	@$(BIN)/pytest -q -m long --ignore tests/load $(TOGETHER) $(ARGS)
 
 bench: setup    ## the figures of the README, measured here; half an hour. ARGS="--json FILE"
 	@$(BIN)/python -m bench $(ARGS)

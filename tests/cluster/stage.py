@@ -85,6 +85,10 @@ class Stage:
         shell = ["sh", "-c", 'exec "$@" 2>>"$0"', log, *self.argv("run")]
         self._daemon = self.lab.popen(shell, user=self.user, text=True)
 
+    def daemon_is(self, process: subprocess.Popen[str]) -> None:
+        """It was started in another way."""
+        self._daemon = process
+
     def end(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Send the daemon a signal that ends it; gives its exit status."""
         assert self._daemon is not None

@@ -48,6 +48,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(stage: Stage) -> Non
     assert stage.reservations() == {}
 
 
+@pytest.mark.behaviour("B11")
 def test_an_unreachable_slurmctld_means_no_action_and_one_message(stage: Stage) -> None:
     stage.start()
     stage.lab.stop("slurmctld")

@@ -152,7 +152,7 @@ def test_slurm_evicts_where_the_site_says_so(stage: Stage) -> None:
     assert not [e for e in stage.journal("decision") if "requeue" in e["text"]]
 
 
-@pytest.mark.behaviour("B20")
+@pytest.mark.behaviour("B20", "B44")
 def test_with_the_daemon_dead_slurm_itself_gives_the_node_back(stage: Stage) -> None:
     stage.start()
     stage.fill("n2", "n3", "n4")
