@@ -16,13 +16,16 @@ from slurm_reserve.slurm.values import NOTHING, count, gres, hosts, megabytes, t
 FIELDS = (
     "NumNodes", "MaxNodes", "NumCPUs", "NumTasks", "cpus-per-task", "NTPerNode", "MinCPUs", "MinMemory", "tres-alloc",
     "tres-per-node", "tres-per-job", "tres-per-task", "tres-per-socket", "cpus-per-tres", "mem-per-tres", "Feature",
-    "ReqNodes", "ExcNodes", "OverSubscribe", "Contiguous", "CoreSpec", "Sockets", "Cores", "Threads", "NTPerSocket",
-    "NTPerCore", "NTPerBoard", "ReqSwitch", "MinTmpDisk", "Reboot",
+    "ReqNodes", "ExcNodes", "OverSubscribe", "Exclusive", "Contiguous", "CoreSpec", "Sockets", "Cores", "Threads",
+    "NTPerSocket", "NTPerCore", "NTPerBoard", "ReqSwitch", "MinTmpDisk", "Reboot",
 )  # fmt: skip
 
 _SHARED_GRES = ("shard", "mps")  # shares of a GPU: what is left of them depends on who has the GPU itself
 _NOT_GRES = ("cpu", "node", "billing")  # from 23.11 on a task's CPUs may stand among its TRES
-_BY_USER = ("YES", "NO", "OK")  # OverSubscribe; anything else (USER, MCS, TOPO) looks at who has the node
+# Before 26.05 OverSubscribe says whether a job is exclusive: NO means that it is. From 26.05 on Exclusive does, and
+# OverSubscribe is NO for everybody. Any other word (USER, MCS, TOPO) looks at who has the node.
+_WHOLE_NODE = "NODE"
+_OLD_WORDS = {"YES": "NO", "OK": "NO", "NO": _WHOLE_NODE}
 
 
 class Terms(NamedTuple):
@@ -78,7 +81,7 @@ def parse_shape(fields: Mapping[str, str], terms: Terms) -> Shape:
         gres_per_job=gres_per_job,
         gres_per_task=gres_per_task,
         features=word(fields["Feature"]),
-        exclusive=fields["OverSubscribe"] == "NO" or whole_memory,  # --mem=0 needs all of a node's memory
+        exclusive=_exclusive(fields) == _WHOLE_NODE or whole_memory,  # --mem=0 needs all of a node's memory
         required_nodes=hosts(fields["ReqNodes"]),
         excluded_nodes=hosts(fields["ExcNodes"]),
         unproven=_unproven(fields, terms, {*gres_per_node, *gres_per_job, *gres_per_task}),
@@ -110,6 +113,11 @@ def _is_per_cpu(memory: int, cpus: int, total: Mapping[str, str]) -> bool:
     return whole != memory * nodes or whole == memory * cpus
 
 
+def _exclusive(fields: Mapping[str, str]) -> str:
+    """What the job has to itself, in the words of 26.05: NO, NODE, USER, MCS or TOPO."""
+    return fields["Exclusive"] or _OLD_WORDS.get(fields["OverSubscribe"], fields["OverSubscribe"])
+
+
 def _gres(text: str) -> Mapping[str, int]:
     found = gres(text)
     return {name: n for name, n in found.items() if name.split(":")[0] not in _NOT_GRES} if found else found
@@ -120,8 +128,8 @@ def _unproven(fields: Mapping[str, str], terms: Terms, wanted: set[str]) -> tupl
     found = [words for field, words in doubts if fields[field] not in NOTHING and fields[field] != "0"]
     if any(sign in fields["Feature"] for sign in "[*(") and word(fields["Feature"]):
         found.append("counted or grouped features")
-    if fields["OverSubscribe"] not in _BY_USER:
-        found.append(f"exclusive by {fields['OverSubscribe'].lower()}")
+    if (by := _exclusive(fields)) not in ("NO", _WHOLE_NODE):
+        found.append(f"exclusive by {by.lower()}")
     if "mem" in wanted:
         found.append("memory per task")
     found.extend(name for name in _SHARED_GRES if name in wanted)

@@ -261,7 +261,8 @@ def _partition(line: str, default_preempt_mode: str) -> Partition:
         grace=timedelta(seconds=count(_value(line, "GraceTime"))),
         max_time=duration(_value(line, "MaxTime")),
         default_time=duration(_value(line, "DefaultTime", "NONE")),
-        exclusive=_value(line, "OverSubscribe").upper() == "EXCLUSIVE",
+        # From 26.05 on it is Exclusive that says so.
+        exclusive="EXCLUSIVE" in _value(line, "OverSubscribe").upper() or _value(line, "Exclusive", "NO") == "NODE",
         is_up=_one_of(_value(line, "State"), "UP", "DOWN", "DRAIN", "INACTIVE") == "UP",
     )
 

@@ -16,6 +16,7 @@ from slurm_reserve.lab import Lab, LabSpec, NodeSpec
 from slurm_reserve.slurm.jobs import job_format
 
 END = "end-of-record"
+ARRAY_UNIQUE = "--array-unique"  # what releases before 23.11 need to show every pending task
 FOLDER = Path(__file__).parent / "recorded"
 NODES = (
     NodeSpec("n1", 8, 8000, ("big", "fast"), "gpu:a100:2,shard:4", 2),
@@ -24,10 +25,10 @@ NODES = (
 )
 ENVIRONMENT = {"TZ": "UTC", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "jobs": ("squeue", "-a", "--noconvert", "-O", job_format(END), "--array-unique"),
+    "jobs": ("squeue", "-a", "--noconvert", "-O", job_format(END), ARRAY_UNIQUE),
     "jobs-one-by-one": ("squeue", "-a", "--noconvert", "-O", job_format(END), "-r"),
-    "all-jobs": ("squeue", "-a", "--noconvert", "-O", job_format(END), "--array-unique", "-t", "all"),
-    "excluded": ("squeue", "-a", "-h", "-o", "%A|%x", "--array-unique"),
+    "all-jobs": ("squeue", "-a", "--noconvert", "-O", job_format(END), ARRAY_UNIQUE, "-t", "all"),
+    "excluded": ("squeue", "-a", "-h", "-o", "%A|%x", ARRAY_UNIQUE),
     "nodes": ("scontrol", "-o", "-a", "-d", "show", "node"),
     "reservations": ("scontrol", "-o", "-a", "show", "reservation"),
     "partitions": ("scontrol", "-o", "-a", "show", "partition"),
@@ -63,15 +64,22 @@ class Recorder:
         self.folder = FOLDER / release
         self.folder.mkdir(parents=True, exist_ok=True)
         self.index_file = self.folder / "index.json"
+        is_known = lab.run(["squeue", ARRAY_UNIQUE], check=False).returncode == 0
+        self.array_option = ARRAY_UNIQUE if is_known else "-r"  # as the adapter does
+
+    def command(self, kind: str) -> list[str]:
+        """The command of that kind, in the words of this release."""
+        return [self.array_option if word == ARRAY_UNIQUE else word for word in COMMANDS[kind]]
 
     def record(self, scene: str, *kinds: str, user: str = "root") -> None:
         """Write what each kind of command prints now."""
         index = json.loads(self.index_file.read_text()) if self.index_file.exists() else {}
         for kind in kinds:
-            done = self.lab.run(COMMANDS[kind], user, check=False, env=ENVIRONMENT)
+            argv = self.command(kind)
+            done = self.lab.run(argv, user, check=False, env=ENVIRONMENT)
             name = f"{kind}.{scene}.txt"
             (self.folder / name).write_text(without_host(done.stdout, self.lab.name))
-            index[name] = {"command": list(COMMANDS[kind]), "status": done.returncode, "errors": done.stderr}
+            index[name] = {"command": argv, "status": done.returncode, "errors": done.stderr}
         self.index_file.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
 
     def says(self, name: str, *argv: str, user: str = "root") -> None:
@@ -139,10 +147,11 @@ def running(recorder: Recorder) -> None:
     cancelled = lab.sbatch("bob", "-p", "preempt", "-w", "n6", "--exclusive", wrap=stubborn)
     waits = lab.sbatch("bob", "-p", "preempt", "-w", "n5")
     tasks = lab.sbatch("bob", "-p", "preempt", "--array=1-6%2", "-w", "n2")
-    lab.run(["sbatch", "-o/dev/null", "--wrap=sleep 1000", "-n1", ":", "-n2", "--mem=100"], "carol")
+    lab.run(["sbatch", "-o/dev/null", "--wrap=sleep 1000", "-xn1", ":", "-xn1", "-n2", "--mem=100"], "carol")
     inside = lab.popen(["srun", "-w", "n1", "--gres=gpu:a100:1", "-n2", "sleep", "1000"], "carol")
     for job in (plain, stopped, requeued, cancelled, waits, f"{tasks}_1", f"{tasks}_2"):
         runs(lab, job)
+    lab.wait(lambda: "R" in lab.run(["squeue", "-h", "-n", "sleep", "-o", "%t"]).stdout, 30, "srun runs")
     reserve(lab, "physics", "StartTime=now", "EndTime=2039-01-01T00:00:00", "Nodes=n1", "Users=bob", f"Flags={OVERLAY}")
     for argv in (
         ["scontrol", "suspend", stopped],
@@ -203,6 +212,50 @@ def specialised(recorder: Recorder) -> None:
     recorder.record("specialised", "nodes")
 
 
+def planned(recorder: Recorder) -> None:
+    """A node that backfill keeps for a job that needs another one as well; heterogeneous jobs, waiting and not."""
+    lab = recorder.lab
+    runs(lab, lab.sbatch("alice", "-w", "n1", "--exclusive", "-t", "10"))
+    lab.sbatch("alice", "-w", "n[1-2]", "-N2", "--exclusive", "-t", "10")
+    parts = ["-w", "n3", "-n1", "-t20", ":", "-w", "n4", "-n2", "--mem=100", "-t20"]
+    runs(lab, heterogeneous(lab, *parts))
+    heterogeneous(lab, "-w", "n1", "-t20", ":", "-w", "n2", "-p", "preempt", "-t20")
+    lab.wait(lambda: "PLANNED" in lab.run(["scontrol", "show", "node", "n2"]).stdout)
+    recorder.record("planned", "jobs", "jobs-one-by-one", "nodes")
+
+
+def power(recorder: Recorder) -> None:
+    """Nodes that reboot, or are powered down or up, idle and with a job; the lab ends after it."""
+    lab = recorder.lab
+    for name in ("n1", "n4"):
+        runs(lab, lab.sbatch("alice", "-w", name))
+    lab.run(["scontrol", "reboot", "n[1-2]"])
+    power_down(lab, "n3", "n6")
+    becomes(lab, "n3", "POWERED_DOWN")
+    becomes(lab, "n6", "POWERED_DOWN")
+    configured = lab.sbatch("bob", "-w", "n6")  # the node is powered up for it
+    becomes(lab, "n6", "POWERING_UP")
+    power_down(lab, "n4", "n5")
+    becomes(lab, "n5", "POWERING_DOWN")
+    recorder.record("power", "nodes", "jobs")
+    lab.run(["scancel", configured])
+
+
+def power_down(lab: Lab, *names: str) -> None:
+    for name in names:
+        lab.run(["scontrol", "update", f"NodeName={name}", "State=power_down"])
+
+
+def becomes(lab: Lab, node: str, state: str) -> None:
+    lab.wait(lambda: state in lab.run(["scontrol", "show", "node", node]).stdout, 60, f"{node} is {state}")
+
+
+def heterogeneous(lab: Lab, *parts: str) -> str:
+    """Submit a job of several components as carol and give the first one's id."""
+    argv = ["sbatch", "--parsable", "-o/dev/null", "--wrap=sleep 1000", *parts]
+    return lab.run(argv, "carol").stdout.strip()
+
+
 def failures(recorder: Recorder) -> None:
     """How Slurm says no, and how its commands say that they cannot reach it."""
     lab, say = recorder.lab, recorder.says
@@ -232,7 +285,7 @@ def failures(recorder: Recorder) -> None:
     say("unknown option", "squeue", "--no-such-option")
     lab.stop("slurmctld")
     for kind in ("jobs", "nodes", "reservations", "partitions", "config"):
-        say(f"down: {kind}", *COMMANDS[kind])
+        say(f"down: {kind}", *recorder.command(kind))
     say("down: change", "scontrol", "delete", "reservation=used")
     say("down: cancel", "scancel", held)
     lab.start("slurmctld")
@@ -267,6 +320,14 @@ def main() -> None:
         for scene in PLAIN:
             scene(recorder)
             lab.clean()
+    program = "/bin/true"
+    saving = (
+        f"SuspendProgram={program}", f"ResumeProgram={program}", f"RebootProgram={program}",
+        "SuspendTime=36000", "SuspendTimeout=15", "ResumeTimeout=600", "SchedulerParameters=bf_interval=2",
+    )  # fmt: skip
+    for scene in (planned, power):
+        with Lab.boot(LabSpec(6, slurm_conf=saving), "recorder") as lab:
+            scene(Recorder(lab))
     spec = LabSpec(
         accounting=True,
         slurm_conf=("PreemptType=preempt/qos", "AccountingStorageEnforce=associations,qos"),
