@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from slurm_reserve import durations, hostlist
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.site import AfterMost, BidBy, EvictBy, EvictHow, Find, Mode, Reluctance, Victims
+from slurm_reserve.site import AfterMost, Backend, BidBy, EvictBy, EvictHow, Find, Mode, Reluctance, Victims
 
 # A name that Slurm takes, that no command line misreads, and that is safe as a file's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -266,6 +266,7 @@ class DaemonModel(Strict):
 class SlurmModel(Strict):
     """`slurm`."""
 
+    backend: Backend | None = None
     bin_dir: WholePath | None = None
     conf: WholePath | None = None
     timeout: Interval | None = None

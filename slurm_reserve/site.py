@@ -200,10 +200,19 @@ class DaemonSettings:
     fail_safe: bool = False  # the service gives loans back when the daemon dies, and restarts one that hangs
 
 
+class Backend(StrEnum):
+    """What jobs are read through."""
+
+    AUTO = "auto"  # pyslurm where it is installed and fits, else the commands
+    CLI = "cli"
+    PYSLURM = "pyslurm"
+
+
 @dataclass(frozen=True, slots=True)
 class SlurmSettings:
-    """How Slurm's commands are run."""
+    """How Slurm is talked to."""
 
+    backend: Backend = Backend.AUTO
     bin_dir: Path | None = None  # where squeue and scontrol are, when not on PATH
     conf: Path | None = None  # SLURM_CONF
     timeout: timedelta = timedelta(seconds=30)

@@ -47,10 +47,10 @@ class Setting:
         return load(self.site_file, datetime.now().astimezone())
 
     def slurm(self, site: Site) -> CliSlurm:
-        """Slurm by its commands."""
-        from slurm_reserve.slurm.cli import CliSlurm
+        """Slurm by its commands, or with pyslurm; raises SlurmUnavailableError when that is to be and is missing."""
+        from slurm_reserve.slurm.backend import adapter
 
-        return CliSlurm(site.slurm)
+        return adapter(site.slurm)
 
     def spec(self, site: Site, name: str) -> ReservationSpec:
         """The declared reservation; raises UnknownReservationError."""

@@ -145,6 +145,16 @@ class Commands:
         finally:
             self.seconds += self.clock() - started
 
+    def open(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command that stays, to be talked to through pipes. Raises OSError; whoever asked ends it."""
+        return subprocess.Popen(
+            self._complete(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self._environment(),
+        )
+
     @contextmanager
     def _running(self, argv: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
         """A process that does not outlive the block."""

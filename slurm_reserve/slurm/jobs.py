@@ -19,16 +19,16 @@ from slurm_reserve.slurm.shapes import Terms, parse_shape
 from slurm_reserve.slurm.text import unreadable
 from slurm_reserve.slurm.values import array_tasks, duration, hosts, number, time, word
 
-_FIELD, _PART = "\x1f", "\x1d"
-_WHO = (
+FIELD, PART = "\x1f", "\x1d"
+WHO = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Partition", "QOS", "State", "Reservation",
     "NodeList", "PriorityLong", "RestartCnt", "TimeLimit", "SubmitTime", "StartTime", "EndTime", "EligibleTime",
     "BatchFlag", "Licenses", "Dependency", "Reason", "Account",
 )  # fmt: skip
-_QOS = _WHO.index("QOS")
+_QOS = WHO.index("QOS")
 _AFTER_QOS = "\x1e"  # follows `end` behind the QOS, which is free text as well: from 24.11 on, without accounting
 _WORDS = ("Nice", "Comment")  # what users say of their jobs
-_SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(_WHO)
+_SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(WHO)
 _MOST_COMMENT = 256  # characters of a comment that are looked at
 
 # States in which a job does not have the nodes that squeue prints. In any other, known or not, it is taken to have
@@ -48,11 +48,11 @@ def job_format(end: str, words: bool = False) -> str:
 
     With `words`, what users say of their jobs is printed too: nice and comment.
     """
-    first = [f"{field}:0{_FIELD}" for field in shapes.FIELDS[:-1]] + [f"{shapes.FIELDS[-1]}:0{_PART}"]
-    then = [f"{field}:0{_FIELD}" for field in _WHO[:-1]] + [f"{_WHO[-1]}:0{_FIELD}{end}"]
+    first = [f"{field}:0{FIELD}" for field in shapes.FIELDS[:-1]] + [f"{shapes.FIELDS[-1]}:0{PART}"]
+    then = [f"{field}:0{FIELD}" for field in WHO[:-1]] + [f"{WHO[-1]}:0{FIELD}{end}"]
     then[_QOS] += f"{end}{_AFTER_QOS}"
-    last = [f"{_WORDS[0]}:0{_FIELD}", f"{_WORDS[1]}:0{_FIELD}{end}"] if words else []
-    return ",".join(first + then) + (f"{_PART}," + ",".join(last) if words else "")
+    last = [f"{_WORDS[0]}:0{FIELD}", f"{_WORDS[1]}:0{FIELD}{end}"] if words else []
+    return ",".join(first + then) + (f"{PART}," + ",".join(last) if words else "")
 
 
 def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[Job, ...]:
@@ -83,7 +83,7 @@ def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[
 
 def is_excluded_known(text: str) -> bool:
     """Whether this release's squeue -O has the field ExcNodes (since 24.05): it prints no title for one it lacks."""
-    titles, where = text.split(_FIELD, len(shapes.FIELDS)), shapes.FIELDS.index("ExcNodes")
+    titles, where = text.split(FIELD, len(shapes.FIELDS)), shapes.FIELDS.index("ExcNodes")
     return len(titles) <= where or titles[where] != ""
 
 
@@ -103,18 +103,18 @@ def parse_excluded(text: str) -> dict[int, frozenset[str]]:
 
 def comment_format(end: str) -> str:
     """The argument of `squeue -O` for comments; they come last, and `end` is a word that nobody can guess."""
-    fields = "".join(f"{name}:0{_FIELD}," for name in ("JobID", "ArrayJobID", "ArrayTaskID"))
-    return f"{fields}Comment:0{_FIELD}{end}"
+    fields = "".join(f"{name}:0{FIELD}," for name in ("JobID", "ArrayJobID", "ArrayTaskID"))
+    return f"{fields}Comment:0{FIELD}{end}"
 
 
 def parse_comments(text: str, end: str) -> dict[str, str]:
     """Read what squeue printed for :func:`comment_format`: a job's id -> its comment."""
-    records = text.split(f"{_FIELD}{end}\n")
+    records = text.split(f"{FIELD}{end}\n")
     if len(records) < 2 or records.pop() or not records[0].startswith("JOBID"):
         raise unreadable("the comments", text[-160:], "incomplete")
     found = {}
     for record in records[1:]:
-        own, array, task, comment = record.split(_FIELD, 3)
+        own, array, task, comment = record.split(FIELD, 3)
         found[_identity(own, array, task)[0]] = "" if comment == "(null)" else comment
     return found
 
@@ -131,18 +131,18 @@ def _shape_without(shape: Shape, nodes: frozenset[str]) -> Shape:
 
 def _with_plain_qos(record: str, end: str) -> str:
     """The record with nothing in the QOS that could be taken for the end of a field."""
-    head, between, tail = record.partition(f"{_FIELD}{end}{_AFTER_QOS}")
+    head, between, tail = record.partition(f"{FIELD}{end}{_AFTER_QOS}")
     if not between:
         return record
-    what, _, who = head.partition(_PART)
-    *known, qos = who.split(_FIELD, _QOS)
-    return f"{what}{_PART}{_FIELD.join([*known, qos.replace(_FIELD, ' ')])}{_FIELD}{tail}"
+    what, _, who = head.partition(PART)
+    *known, qos = who.split(FIELD, _QOS)
+    return f"{what}{PART}{FIELD.join([*known, qos.replace(FIELD, ' ')])}{FIELD}{tail}"
 
 
 def _job_with_words(record: str, end: str, terms: Terms) -> Job:
     """A job with what its user says of it."""
-    known, between, said = record.partition(f"{_FIELD}{end}{_PART}")
-    nice, _, comment = said.partition(_FIELD)
+    known, between, said = record.partition(f"{FIELD}{end}{PART}")
+    nice, _, comment = said.partition(FIELD)
     if not between:
         raise ValueError("number of fields")
     return replace(_job(known, terms), nice=int(nice), comment=word(comment[:_MOST_COMMENT]))
@@ -150,24 +150,24 @@ def _job_with_words(record: str, end: str, terms: Terms) -> Job:
 
 def _records(text: str, end: str, words: bool) -> list[str]:
     """The header and the records; raises when the answer is cut off or has other fields than were asked for."""
-    records = text.split(f"{_FIELD}{end}\n")
+    records = text.split(f"{FIELD}{end}\n")
     if len(records) < 2 or records.pop():
         raise unreadable("the list of jobs", text[-160:], "incomplete")
-    header, _, said = records[0].partition(f"{_FIELD}{end}{_PART}")
+    header, _, said = records[0].partition(f"{FIELD}{end}{PART}")
     if bool(said) != words:
         raise unreadable("squeue's header", records[0])
-    what, _, who = header.partition(_PART)
-    if what.count(_FIELD) != _SHAPE_COUNT - 1 or who.count(_FIELD) != _WHO_COUNT - 1 or not who.startswith("JOBID"):
+    what, _, who = header.partition(PART)
+    if what.count(FIELD) != _SHAPE_COUNT - 1 or who.count(FIELD) != _WHO_COUNT - 1 or not who.startswith("JOBID"):
         raise unreadable("squeue's header", records[0])
     return records
 
 
 def _job(record: str, terms: Terms) -> Job:
-    what, _, rest = record.partition(_PART)
+    what, _, rest = record.partition(PART)
     (
         own, array, task, het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted,
         started, ends, eligible, batch, licenses, dependency, reason, account,
-    ) = rest.split(_FIELD, _WHO_COUNT - 1)  # fmt: skip
+    ) = rest.split(FIELD, _WHO_COUNT - 1)  # fmt: skip
     at = time(submitted)
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
@@ -212,9 +212,8 @@ def _identity(own: str, array: str, task: str) -> tuple[str, tuple[int, ...], in
 
 
 def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f"{text} is neither 0 nor 1")
-    return text == "1"
+    """Whether it is set. BatchFlag counts the launches that failed: 2 and more are batch jobs, too."""
+    return number(text) != 0
 
 
 @lru_cache(maxsize=1024)
@@ -225,7 +224,7 @@ def _partitions(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=16384)
 def _shape(text: str, terms: Terms) -> Shape:
     """Jobs ask for the same again and again, so what they ask for is understood once."""
-    values = text.split(_FIELD)
+    values = text.split(FIELD)
     if len(values) != _SHAPE_COUNT:
         raise ValueError("number of fields")
     return parse_shape(dict(zip(shapes.FIELDS, values, strict=True)), terms)

@@ -22,6 +22,11 @@ def recorded(name: str, release: str = "") -> str:
     return (FOLDER / (release or present) / f"{name}.txt").read_bytes().decode()
 
 
+def releases_with(name: str) -> list[str]:
+    """The releases on which that answer was recorded: `releases_with("nodes.power")`."""
+    return [release for release in RELEASES if (FOLDER / release / f"{name}.txt").exists()]
+
+
 def named(kind: str) -> list[Path]:
     """The recordings of a kind, whatever the scene and the release: `named("nodes")`."""
     return sorted(FOLDER.glob(f"*/{kind}.*.txt"))

@@ -15,7 +15,7 @@ from slurm_reserve.slurm.text import (
     parse_reservations,
 )
 
-from tests.slurm.recordings import OLDEST, recorded
+from tests.slurm.recordings import OLDEST, recorded, releases_with
 
 pytestmark = pytest.mark.usefixtures("release")
 
@@ -68,6 +68,16 @@ def test_specialised_cpus_are_known_where_slurm_prints_no_effective_ones() -> No
         ("trouble", "n3", {"DOWN"}),
         ("trouble", "n4", {"IDLE", "FAIL"}),
         ("kinds", "n4", {"IDLE", "MAINTENANCE", "RESERVED"}),
+    ],
+)
+def test_states_are_split_into_words(scene: str, name: str, states: set[str]) -> None:
+    assert parse_nodes(recorded(f"nodes.{scene}"))[name].states - {"RESERVED"} == states - {"RESERVED"}
+
+
+@pytest.mark.parametrize("release", releases_with("nodes.power"), indirect=True)
+@pytest.mark.parametrize(
+    ("scene", "name", "states"),
+    [
         ("planned", "n2", {"IDLE", "PLANNED"}),
         ("power", "n1", {"MIXED", "REBOOT_REQUESTED"}),
         ("power", "n2", {"DOWN", "REBOOT_ISSUED"}),
@@ -77,8 +87,8 @@ def test_specialised_cpus_are_known_where_slurm_prints_no_effective_ones() -> No
         ("power", "n6", {"MIXED", "NOT_RESPONDING", "POWERING_UP"}),
     ],
 )
-def test_states_are_split_into_words(scene: str, name: str, states: set[str]) -> None:
-    assert parse_nodes(recorded(f"nodes.{scene}"))[name].states - {"RESERVED"} == states - {"RESERVED"}
+def test_nodes_that_are_planned_reboot_or_save_power_say_so(scene: str, name: str, states: set[str]) -> None:
+    assert parse_nodes(recorded(f"nodes.{scene}"))[name].states - {"RESERVED"} == states
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""Reading through pyslurm, beside the commands, on a real Slurm: the same cluster is seen.
+
+pyslurm fits one release of Slurm, which Debian does not carry; where it is missing these tests say so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import psutil
+import pytest
+from slurm_reserve.lab import Lab
+from slurm_reserve.model import Cluster, Job
+from slurm_reserve.site import SlurmSettings
+from slurm_reserve.slurm.cli import CliSlurm
+from slurm_reserve.slurm.port import SlurmUnavailableError
+from slurm_reserve.slurm.pyslurm import MODULE, PyslurmSlurm, is_installed
+
+from tests.slurm.record import REQUESTS
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(not is_installed(), reason="pyslurm is not installed: it needs Slurm 25.11 and its headers"),
+]
+
+
+@pytest.fixture
+def slurm(lab: Lab) -> Iterator[PyslurmSlurm]:
+    made = PyslurmSlurm(SlurmSettings(timeout=timedelta(seconds=5)), lab.command)
+    yield made
+    made.close()
+
+
+def seen(cluster: Cluster) -> dict[str, Job]:
+    """What must be the same: all but a limit on an array's tasks, which squeue -r does not print."""
+    return {job.id: replace(job, array_limit=0, dependency=job.dependency.partition("(")[0]) for job in cluster.jobs}
+
+
+def test_every_kind_of_request_is_seen_as_the_commands_see_it(lab: Lab, slurm: PyslurmSlurm) -> None:
+    for options in REQUESTS:
+        lab.run(["sbatch", "-H", "-o/dev/null", "--wrap=sleep 9", *options], "alice", check=False)
+    commands = CliSlurm(SlurmSettings(), lab.command)
+    expected = commands.observe(words=True)
+    found = slurm.observe(words=True)
+    assert slurm.calls["pyslurm"] == 1
+    assert len(found.jobs) > len(REQUESTS) * 3 // 4
+    assert seen(found) == seen(expected)
+    assert (found.nodes.keys(), found.reservations) == (expected.nodes.keys(), expected.reservations)
+
+
+def test_jobs_that_hold_nodes_are_seen_as_the_commands_see_them(lab: Lab, slurm: PyslurmSlurm) -> None:
+    running = lab.sbatch("alice", "-w", "n1", "-t", "30")
+    tasks = lab.sbatch("bob", "-p", "preempt", "--array=0-4%2", "-w", "n2", "--comment=bid=3")
+    lab.run(["sbatch", "-o/dev/null", "--wrap=sleep 1000", "-wn3", ":", "-wn4", "-n2"], "carol")
+    stopped = lab.sbatch("dave", "-w", "n4")
+    commands = CliSlurm(SlurmSettings(), lab.command)
+
+    def run() -> bool:
+        holding = {job.id for job in commands.observe().jobs if job.state == "RUNNING"}
+        return {running, f"{tasks}_0", f"{tasks}_1", stopped} <= holding
+
+    lab.wait(run)
+    lab.run(["scontrol", "suspend", stopped])
+    lab.run(["scontrol", "requeue", "incomplete", running])
+    lab.wait(lambda: any(job.is_pending and job.restarts for job in commands.observe().jobs))
+    found = slurm.observe(words=True)
+    assert seen(found) == seen(commands.observe(words=True))
+    assert {job.array_limit for job in found.jobs if job.array_tasks} == {2}
+
+
+def test_a_reader_that_hangs_is_killed_and_started_again(lab: Lab, slurm: PyslurmSlurm) -> None:
+    job = lab.sbatch("alice", "-H")
+    slurm.observe()
+    (reader,) = [p for p in psutil.process_iter(["cmdline"]) if MODULE in (p.info["cmdline"] or [])[-1:]][-1:]
+    os.kill(reader.pid, signal.SIGSTOP)
+    with pytest.raises(SlurmUnavailableError, match="no answer within"):
+        slurm.observe()
+    assert [each.id for each in slurm.observe().jobs] == [job]
+
+
+def test_slurmctld_that_is_down_is_no_empty_cluster(lab: Lab, slurm: PyslurmSlurm) -> None:
+    slurm.observe()
+    lab.stop("slurmctld")
+    with pytest.raises(SlurmUnavailableError):
+        slurm.observe()
+    lab.start("slurmctld")
+    slurm.observe()

@@ -1,0 +1,143 @@
+"""Reading through pyslurm, as far as it shows without one: what is made of its jobs, and of a process that hangs."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from slurm_reserve.site import Backend, SlurmSettings
+from slurm_reserve.slurm import backend
+from slurm_reserve.slurm.cli import CliSlurm
+from slurm_reserve.slurm.jobs import is_excluded_known, parse_jobs
+from slurm_reserve.slurm.port import SlurmUnavailableError
+from slurm_reserve.slurm.pyslurm import PyslurmSlurm, Worker
+from slurm_reserve.slurm.pyslurm_worker import render
+from slurm_reserve.slurm.shapes import Terms
+
+SUBMITTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Raw(SimpleNamespace):
+    """Has None for whatever it was not given, as pyslurm does for what is not set, 0 included."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def raw(number: int = 7, **known: Any) -> Any:
+    """A job as pyslurm gives it."""
+    usual = {
+        "id": number, "state": "PENDING", "state_reason": "Resources", "user_id": 0, "partition": "preempt",
+        "priority": 5, "submit_time": int(SUBMITTED.timestamp()), "is_batch_job": True, "num_nodes": 1, "cpus": 1,
+        "ntasks": 1, "min_cpus_per_node": 1, "resource_sharing": "OK",
+    }  # fmt: skip
+    return Raw(**{**usual, **known})
+
+
+def read(*jobs: Any, words: bool = False) -> Any:
+    text, partial = render(jobs, "end", words)
+    assert is_excluded_known(text)
+    return parse_jobs(text, "end", Terms(), words), partial
+
+
+def test_a_job_is_read() -> None:
+    ((job,), partial) = read(raw(time_limit=90, requested_tres=tres(cpu=2, mem=2000, node=1), memory_per_cpu=1000))
+    assert (job.id, job.user, job.state, job.partitions) == ("7", "root", "PENDING", ("preempt",))
+    assert (job.submitted, job.time_limit, job.reason) == (SUBMITTED, timedelta(minutes=90), "Resources")
+    assert (job.shape.memory_per_cpu, job.shape.unproven, partial) == (1000, (), [])
+
+
+def tres(gres: dict[str, int] | None = None, **counts: int) -> Any:
+    held = {name: SimpleNamespace(count=count) for name, count in counts.items()}
+    return SimpleNamespace(gres=gres or {}, **held)
+
+
+def test_no_jobs_are_told_from_no_answer() -> None:
+    assert read() == ((), [])
+
+
+def test_jobs_that_are_over_are_left_out() -> None:
+    assert read(raw(state="COMPLETED"), raw(state="CANCELLED")) == ((), [])
+
+
+def test_the_rest_of_an_array_has_its_tasks_and_its_limit() -> None:
+    (rest, task, first), _ = read(
+        raw(array_id=7, array_tasks_waiting="3-9:2", array_tasks_parallel=2),
+        raw(8, array_id=7, array_task_id=4, state="RUNNING", allocated_nodes="n2"),
+        raw(9, array_id=7, state="RUNNING", allocated_nodes="n1"),  # task 0: pyslurm gives None for it
+    )
+    assert (rest.id, rest.array_tasks, rest.array_limit) == ("7", (3, 5, 7, 9), 2)
+    assert (task.id, task.nodes, first.id) == ("7_4", {"n2"}, "7_0")
+
+
+def test_what_asks_for_gres_is_read_otherwise() -> None:
+    (found, partial) = read(raw(), raw(8, requested_tres=tres({"gpu": 1}, cpu=1)))
+    assert [job.id for job in found] == ["7"]
+    assert partial == ["8"]
+
+
+def test_free_text_changes_nothing_but_itself() -> None:
+    ((job,), _) = read(raw(account="strange \x1f\x1dname\nJOBID", comment="bid=3\nJOBID\x1f", nice=-3), words=True)
+    assert (job.account, job.nice, job.comment) == ("strange \x1f\x1dname\nJOBID", -3, "bid=3\nJOBID\x1f")
+
+
+# The process
+
+
+def worker(script: str, timeout: float = 5) -> Worker:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    return Worker(start, timeout)
+
+
+def test_an_answer_is_read_in_full_and_the_process_is_asked_again() -> None:
+    asked = worker("while read it; do printf '%s\\n%s' ${#it} $it; done")
+    assert [asked.ask("abc"), asked.ask("de")] == ["abc", "de"]
+    asked.close()
+
+
+def test_a_process_that_hangs_is_killed_and_another_one_asked() -> None:
+    processes = []
+
+    def start() -> subprocess.Popen[bytes]:
+        script = "printf '1\\nx'; cat >/dev/null" if processes else "cat >/dev/null"
+        processes.append(subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        return processes[-1]
+
+    asked = Worker(start, 0.5)
+    with pytest.raises(SlurmUnavailableError, match=r"no answer within 0\.5 s"):
+        asked.ask("hung")
+    assert processes[0].returncode is not None
+    assert asked.ask("again") == "x"
+    asked.close()
+    assert processes[1].returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 1", "ended|pipe"),
+        ("read it; printf '5\\n!down'", "down"),
+        ("read it; printf '100\\nhalf'", "ended"),
+        ("read it; printf 'rubbish\\n'", "invalid literal"),
+    ],
+)
+def test_half_an_answer_is_none(script: str, said: str) -> None:
+    with pytest.raises(SlurmUnavailableError, match=said):
+        worker(script).ask("x")
+
+
+# Which adapter
+
+
+def test_pyslurm_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for installed, kinds in ((True, [PyslurmSlurm, CliSlurm, PyslurmSlurm]), (False, [CliSlurm, CliSlurm])):
+        monkeypatch.setattr(backend, "is_installed", lambda installed=installed: installed)
+        wanted = [Backend.AUTO, Backend.CLI, Backend.PYSLURM][: len(kinds)]
+        assert [type(backend.adapter(SlurmSettings(each))) for each in wanted] == kinds
+    with pytest.raises(SlurmUnavailableError, match="pip install"):
+        backend.adapter(SlurmSettings(Backend.PYSLURM))
