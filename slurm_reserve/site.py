@@ -203,7 +203,7 @@ class DaemonSettings:
 class Backend(StrEnum):
     """What jobs are read through."""
 
-    AUTO = "auto"  # pyslurm where it is installed and fits, else the commands
+    AUTO = "auto"  # what is proved on every release: the commands, for now
     CLI = "cli"
     PYSLURM = "pyslurm"
 

@@ -12,12 +12,8 @@ REMEDY = "pip install slurm-reserve[pyslurm]"
 
 def adapter(settings: SlurmSettings) -> CliSlurm:
     """The adapter; raises SlurmUnavailableError when pyslurm is asked for and is not installed."""
-    if settings.backend is Backend.CLI:
+    if settings.backend is not Backend.PYSLURM:
         return CliSlurm(settings)
-    if is_installed():
-        return PyslurmSlurm(settings, or_else=settings.backend is Backend.AUTO)
-    if settings.backend is Backend.PYSLURM:
-        raise SlurmUnavailableError(
-            "slurm.backend is pyslurm, which is not installed: pip install slurm-reserve[pyslurm]"
-        )
-    return CliSlurm(settings)
+    if not is_installed():
+        raise SlurmUnavailableError(f"slurm.backend is pyslurm, which is not installed: {REMEDY}")
+    return PyslurmSlurm(settings)

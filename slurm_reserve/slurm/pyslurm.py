@@ -92,15 +92,10 @@ class Worker:
 
 
 class PyslurmSlurm(CliSlurm):
-    """Implements :class:`slurm_reserve.slurm.port.Slurm`; `python` is the one that has pyslurm.
+    """Implements :class:`slurm_reserve.slurm.port.Slurm`; `python` is the one that has pyslurm."""
 
-    With `or_else` the commands are used for good where pyslurm does not answer at first: it fits one release of Slurm.
-    """
-
-    def __init__(self, *args: Any, python: str = sys.executable, or_else: bool = False, **named: Any) -> None:
+    def __init__(self, *args: Any, python: str = sys.executable, **named: Any) -> None:
         super().__init__(*args, **named)
-        self._or_else = or_else  # use the commands, should pyslurm not answer the first time
-        self._is_given_up = False
         self._knows_excluded = True  # pyslurm gives them on every release
         self._worker = Worker(
             lambda: self._commands.open(python, "-m", MODULE), self._commands.settings.timeout.total_seconds()
@@ -112,20 +107,12 @@ class PyslurmSlurm(CliSlurm):
 
     def _read_jobs(self, *options: str) -> tuple[Job, ...]:
         """All jobs through pyslurm; one job's, or a user's, with squeue."""
-        if options or self._is_given_up:
+        if options:
             return super()._read_jobs(*options)
         end = self._token()
         self._commands.calls["pyslurm"] += 1
         self._commands.requests += 1
-        try:
-            said = self._worker.ask(f"{end} words" if self._words else end)
-        except SlurmUnavailableError:
-            if not self._or_else:
-                raise
-            found = super()._read_jobs()
-            self._is_given_up = True  # not before slurmctld has answered: it may be that one which is down
-            return found
-        self._or_else = False
+        said = self._worker.ask(f"{end} words" if self._words else end)
         text, _, partial = said.rpartition("\n")
         numbers = partial.split(",") if partial else []
         if len(numbers) > MOST_BY_NUMBER:

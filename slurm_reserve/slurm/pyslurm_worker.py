@@ -58,7 +58,7 @@ def request(job: Any) -> Mapping[str, str]:
     system = job.cores_reserved_for_system or job.threads_reserved_for_system
     asked: dict[str, object] = {
         "NumNodes": job.num_nodes or 0,
-        "MaxNodes": job.max_nodes or 0,
+        "MaxNodes": job.max_nodes or job.num_nodes or 0,  # squeue prints its estimate, too
         "NumCPUs": job.cpus,
         "NumTasks": job.ntasks,
         "cpus-per-task": job.cpus_per_task,

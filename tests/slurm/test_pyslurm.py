@@ -134,10 +134,10 @@ def test_half_an_answer_is_none(script: str, said: str) -> None:
 # Which adapter
 
 
-def test_pyslurm_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for installed, kinds in ((True, [PyslurmSlurm, CliSlurm, PyslurmSlurm]), (False, [CliSlurm, CliSlurm])):
-        monkeypatch.setattr(backend, "is_installed", lambda installed=installed: installed)
-        wanted = [Backend.AUTO, Backend.CLI, Backend.PYSLURM][: len(kinds)]
-        assert [type(backend.adapter(SlurmSettings(each))) for each in wanted] == kinds
+def test_pyslurm_is_used_where_it_is_asked_for_and_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "is_installed", lambda: True)
+    kinds = {each: type(backend.adapter(SlurmSettings(each))) for each in Backend}
+    assert kinds == {Backend.AUTO: CliSlurm, Backend.CLI: CliSlurm, Backend.PYSLURM: PyslurmSlurm}
+    monkeypatch.setattr(backend, "is_installed", lambda: False)
     with pytest.raises(SlurmUnavailableError, match="pip install"):
         backend.adapter(SlurmSettings(Backend.PYSLURM))
