@@ -68,7 +68,7 @@ def parse_shape(fields: Mapping[str, str], terms: Terms) -> Shape:
     )
     return Shape(
         min_nodes=min_nodes,
-        max_nodes=max(count(fields["MaxNodes"]), min_nodes),
+        max_nodes=min_nodes if _is_one_a_task(fields, min_nodes) else max(count(fields["MaxNodes"]), min_nodes),
         may_spread=_may_spread(fields, min_nodes, tasks, bool(gres_per_job)),
         cpus=cpus,
         tasks=tasks,
@@ -99,8 +99,13 @@ def _may_spread(fields: Mapping[str, str], min_nodes: int, tasks: int, by_job: b
 
     Whoever gives a number of nodes gives a maximum with it, so it is known where more than one is asked for.
     """
-    estimate = fields["MaxNodes"] == fields["NumNodes"]
+    estimate = fields["MaxNodes"] == fields["NumNodes"] or _is_one_a_task(fields, min_nodes)
     return estimate and min_nodes == 1 and (tasks > 1 or by_job)
+
+
+def _is_one_a_task(fields: Mapping[str, str], min_nodes: int) -> bool:
+    """Whether MaxNodes may be the number of tasks, which squeue prints from 26.05 on, with -N1 too."""
+    return min_nodes == 1 and count(fields["MaxNodes"]) > 1 and fields["MaxNodes"] == fields["NumTasks"]
 
 
 def _is_per_cpu(memory: int, cpus: int, total: Mapping[str, str]) -> bool:
