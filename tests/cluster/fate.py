@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ class Fated:
         """Start the daemon; in each of its lives it notes what it does."""
         words = [self.notes, whom, when, what or "-", str(delay), "--site", self.stage.site_file, "run"]
         log = f"{self.stage.folder}/daemon.log"
-        shell = ["sh", "-c", 'exec "$@" 2>>"$0"', log, sys.executable, f"{self.stage.folder}/mortal.py", *words]
+        shell = ["sh", "-c", 'exec "$@" 2>>"$0"', log, self.lab.python, f"{self.stage.folder}/mortal.py", *words]
         self.stage.daemon_is(self.lab.popen(shell, user=self.stage.user, text=True))
 
     def noted(self) -> list[str]:

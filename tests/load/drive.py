@@ -134,7 +134,7 @@ class Load:
         names = {"AttachJob": "attach", "DetachJob": "detach", "EvictJob": "detach"}
         found = []
         for entry in self.stage.journal("decision"):
-            if what := names.get(json.loads(entry["data"])["action"]):
+            if what := names.get(json.loads(entry["data"]).get("action", "")):
                 at = datetime.fromisoformat(entry["at"]).timestamp()
                 found.append((at, what, entry["job"], entry["reservation"]))
         return found
