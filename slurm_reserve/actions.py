@@ -135,6 +135,16 @@ class EvictJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RequeueJob:
+    """Send an owner's running job back to the queue, and take it off its reservation, which ends."""
+
+    job: JobKey
+    reservation: str
+    nodes: frozenset[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExpireJob:
     """End a borrower for good, and write the reason into its record first."""
 
@@ -169,6 +179,7 @@ Action = (
     | NotifyJob
     | LetStay
     | EvictJob
+    | RequeueJob
     | ExpireJob
     | EndWait
     | NoteJob

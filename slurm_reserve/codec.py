@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cache
@@ -33,7 +33,7 @@ def encode(value: Any) -> Any:
 
 def _atom(value: Any) -> Any:
     match value:
-        case datetime():
+        case datetime() | time():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
@@ -68,8 +68,8 @@ def _made(kind: Any, data: Any) -> Any:
 
 
 def _plain(kind: Any, data: Any) -> Any:
-    if kind is datetime:
-        return datetime.fromisoformat(data)
+    if kind in (datetime, time):
+        return kind.fromisoformat(data)
     if kind is timedelta:
         return timedelta(seconds=data)
     if kind is float:

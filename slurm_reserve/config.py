@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ from slurm_reserve.site import (
     Site,
     SlurmSettings,
 )
+from slurm_reserve.windows import meet
 from slurm_reserve.yamlfile import ConfigError, Document, Problem, Where
 
 FOLDER = "reservations.d"
@@ -75,7 +76,11 @@ def load(path: Path, now: datetime) -> Site:
         daemon=DaemonSettings(**_given(model.daemon)),
         slurm=SlurmSettings(**_given(model.slurm)),
         defaults=Defaults(
-            model.defaults.find, _lend_policy(model.defaults.lend), ReclaimPolicy(**_given(model.defaults.reclaim))
+            find=model.defaults.find,
+            lend=_lend_policy(model.defaults.lend),
+            reclaim=ReclaimPolicy(**_given(model.defaults.reclaim)),
+            at_end=model.defaults.at_end,
+            owner_may=model.defaults.owner_may,
         ),
         path=path,
     )
@@ -148,6 +153,9 @@ def _spec(name: str, document: Document, declared: ReservationModel, defaults: D
         nodes=nodes if isinstance(nodes, frozenset) else NodeRequest(nodes.node_count, nodes.partition, nodes.features),
         start=declared.start,
         end=declared.end,
+        windows=declared.windows or (),
+        at_end=declared.at_end or defaults.at_end,
+        owner_may=defaults.owner_may if declared.owner_may is None else declared.owner_may,
         find=declared.find or defaults.find,
         lend=_lend_policy(declared.lend, defaults.lend),
         reclaim=ReclaimPolicy(**_given(declared.reclaim, defaults.reclaim)),
@@ -189,14 +197,19 @@ def _check_bids(document: Document, lending: LendingModel) -> Iterable[Problem]:
         yield document.problem(("lending", "displace"), "is on, but nobody bids", "write bid: qos, nice or comment")
 
 
+def _is_apart(one: ReservationSpec, other: ReservationSpec) -> bool:
+    """Whether two reservations are never in force at the same time."""
+    if (one.end and other.start and one.end <= other.start) or (other.end and one.start and other.end <= one.start):
+        return True
+    return bool(one.windows and other.windows) and not meet(one.windows, other.windows, datetime.now(UTC))
+
+
 def _check_overlaps(found: Found, specs: list[ReservationSpec]) -> Iterable[Problem]:
     explicit = [(spec, spec.nodes) for spec in specs if isinstance(spec.nodes, frozenset)]
     for n, (spec, nodes) in enumerate(explicit):
         for other, others in explicit[:n]:
             shared = nodes & others
-            apart = (spec.end and other.start and spec.end <= other.start) or (
-                other.end and spec.start and other.end <= spec.start
-            )
+            apart = _is_apart(spec, other)
             if shared and not apart:
                 text = f"shares {','.join(sorted(shared)[:5])} with {other.name} ({other.origin}) at the same time"
                 where: Where = ("reservations", spec.name, "nodes")

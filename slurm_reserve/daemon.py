@@ -15,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from slurm_reserve import control, wake
+from slurm_reserve.desk import Desk, Members
+from slurm_reserve.door import Door
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.giveback import GiveBack
 from slurm_reserve.lease import Lease
@@ -79,6 +81,7 @@ class Daemon:
     rounds: Rounds
     load: Callable[[], Site]  # reads the site file again; raises ReserveError
     lease: Lease | None = None  # where daemons on several hosts take turns
+    read_members: Callable[[frozenset[str]], Members] = lambda _: {}  # accounts -> users; raises ReserveError
     _stop: bool = False
     _reload: bool = False
     _bell: WakeFile | None = None
@@ -97,7 +100,8 @@ class Daemon:
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        door = control.ControlSocket(site.daemon.run_dir / control.SOCKET_NAME)
+        door = Door(site.daemon.run_dir / control.SOCKET_NAME)
+        desk = Desk(self.rounds, self.read_members)
         self._bell = self._make_bell(site)
         self.log.info("started", site=str(site.path), reservations=len(site.reservations))
         _notify("READY=1")
@@ -106,7 +110,7 @@ class Daemon:
                 self._read_again()
                 self.rounds.step()
                 self._open_bell()
-                self._wait(door, waker)
+                self._wait(door, desk, waker)
         finally:
             _notify("STOPPING=1")
             door.close()
@@ -153,18 +157,20 @@ class Daemon:
         self.rounds.take_over(site)
         self.log.info("read the site file again", reservations=len(site.reservations))
 
-    def _wait(self, door: control.ControlSocket, waker: int) -> None:
+    def _wait(self, door: Door, desk: Desk, waker: int) -> None:
         """Until something is due, a signal comes, somebody asks something or submits something."""
         _notify("WATCHDOG=1")
         if self._stop or self._reload:
             return
-        ears = [door.fileno(), waker, *([self._bell.fileno()] if self._bell else [])]
-        ready, _, _ = select.select(ears, [], [], max(self.rounds.due - time.monotonic(), 0.0))
+        ears = [*door.reading(), waker, *([self._bell.fileno()] if self._bell else [])]
+        due = max(self.rounds.due - time.monotonic(), 0.0)
+        patience = due if door.patience is None else min(due, door.patience)
+        ready, _, _ = select.select(ears, door.writing(), [], patience)
         if waker in ready:
             os.read(waker, 512)
-        if door.fileno() in ready and (order := door.answer(self.rounds.ledger)):
+        if ordered := door.answer(desk.decide) - {"status"}:
             self.rounds.hurry()
-            self._reload |= order == "wake"
+            self._reload |= "wake" in ordered
         if self._bell and self._bell.fileno() in ready:
             self.rounds.rung(self._bell.take())
 

@@ -70,9 +70,14 @@ def dump_reservation(spec: ReservationSpec, requested_by: str, at: datetime, def
     for key in ("start", "end"):
         if (when := getattr(spec, key)) is not None:
             body[key] = when.isoformat(timespec="seconds")
+    body["windows"] = [str(window) for window in spec.windows]
+    if spec.at_end != defaults.at_end:
+        body["at_end"] = str(spec.at_end)
     body["lend"] = _changed(spec.lend, defaults.lend)
     body["reclaim"] = _changed(spec.reclaim, defaults.reclaim)
     kept = {key: value for key, value in body.items() if value}
+    if spec.owner_may != defaults.owner_may:
+        kept["owner_may"] = sorted(map(str, spec.owner_may))
     return yaml.safe_dump({"reservations": {spec.name: kept}}, sort_keys=False)
 
 
@@ -89,7 +94,10 @@ def _changed(policy: LendPolicy | ReclaimPolicy, standard: LendPolicy | ReclaimP
     for key in policy.__slots__:
         value = getattr(policy, key)
         if value != getattr(standard, key):
-            found[key] = value if isinstance(value, bool | int) else _text(value)
+            if key == "windows":
+                found[key] = [str(window) for window in value] or "always"
+            else:
+                found[key] = value if isinstance(value, bool | int) else _text(value)
     return found
 
 

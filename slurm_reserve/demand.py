@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
-from slurm_reserve import lookahead
+from slurm_reserve import lookahead, periods
 from slurm_reserve.bound import longest_stay
 from slurm_reserve.lookahead import Expected
 from slurm_reserve.model import Job, Reservation
-from slurm_reserve.site import Find, ReservationSpec
+from slurm_reserve.site import AtEnd, Find, ReservationSpec
 from slurm_reserve.view import View
 
 # Slurm's words for "it would start, were there nodes"; a new job has none yet. squeue(1), JOB REASON CODES.
 _WANTS_NODES = frozenset({"", "None", "Priority", "Resources", "Reservation", "ReqNodeNotAvail", "NodeDown"})
 _BUSY_NODES = "Nodes required for job are"  # ... DOWN, DRAINED or reserved for jobs in higher priority partitions
-# Time to put borrowers out before a reservation ends, besides notice and KillWait: two looks and a pass.
-END_MARGIN = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ def wants(view: View, spec: ReservationSpec) -> tuple[Want, ...]:
         names_it = spec.name in job.reservation.split(",")
         drawn = not job.reservation and spec.find is not Find.NAME
         if names_it or drawn:
-            why = blocked(view, job)
+            why = blocked(view, job) or ("" if names_it else _kept_off(view, spec, job))
             start = lookahead.expected(view, job) if why else None
             is_soon = start is not None and lookahead.is_soon(view, spec, start)
             found.append(Want(job, names_it, "" if is_soon else why, start))
@@ -84,30 +82,62 @@ def recalls(view: View, spec: ReservationSpec, reservation: Reservation) -> tupl
         found.append(Recall(order.nodes or reservation.nodes, "order", f"ordered back by {order.by or 'an admin'}"))
     if view.site.reservation(spec.name) is None:
         found.append(Recall(reservation.nodes, "end", f"{spec.name} is no longer declared"))
-    elif not is_lending_on(view, spec):
-        found.append(Recall(reservation.nodes, "lending off", f"lending of {spec.name} is off"))
-    if spec.end is not None and now >= spec.end - lead_time(view, spec):
-        found.append(Recall(reservation.nodes, "end", f"{spec.name} ends at {spec.end:%Y-%m-%d %H:%M:%S %Z}"))
+    elif why := why_not_lending(view, spec):
+        found.append(Recall(reservation.nodes, "lending off", f"{spec.name}: {why}"))
+    end = periods.ends(spec, now)
+    if end is not None and now >= end - lead_time(view, spec):
+        found.append(Recall(reservation.nodes, "end", f"{spec.name} ends at {end:%Y-%m-%d %H:%M:%S %Z}"))
     if isinstance(spec.nodes, frozenset) and reservation.nodes - spec.nodes:
         found.append(Recall(reservation.nodes - spec.nodes, "end", f"no longer nodes of {spec.name}"))
     found.extend(_maintenance(view, spec, reservation))
     return tuple(found)
 
 
-def is_lending_on(view: View, spec: ReservationSpec) -> bool:
-    """What the configuration says, unless a standing order says otherwise; one `until` a time is turned round then."""
+def why_not_lending(view: View, spec: ReservationSpec) -> str:
+    """Why lending is off, "" when it is on: by a standing order, else by the configuration.
+
+    An order `until` a time is turned round then; one that turns lending on does so outside its windows, too.
+    """
     order = view.memory.orders.lend.get(spec.name)
-    if order is None:
-        return spec.lend.enabled
-    is_over = order.until is not None and view.cluster.at >= order.until
-    return order.enabled != is_over
+    if order is not None:
+        is_over = order.until is not None and view.cluster.at >= order.until
+        return "" if order.enabled != is_over else "lending is off"
+    if not spec.lend.enabled:
+        return "lending is off"
+    return periods.next_lending(spec, view.cluster.at, lead_time(view, spec))[0]
+
+
+def outlasts(view: View, spec: ReservationSpec, job: Job) -> bool:
+    """Whether a job that started now might still run when the reservation ends."""
+    end = periods.ends(spec, view.cluster.at)
+    return end is not None and (job.time_limit is None or view.cluster.at + job.time_limit > end)
+
+
+def _kept_off(view: View, spec: ReservationSpec, job: Job) -> str:
+    """Why a job that names no reservation is not sent to one that ends: it would be ended, or requeued at once."""
+    end = periods.ends(spec, view.cluster.at)
+    if end is None:
+        return ""
+    if end <= view.cluster.at:
+        return "the reservation is not in force now"
+    if not outlasts(view, spec, job) or spec.at_end is AtEnd.KEEP:
+        return ""
+    if spec.at_end is AtEnd.CANCEL:
+        return "it may take longer than the reservation lasts, and would be ended with it; name it to start it anyhow"
+    is_late = view.cluster.at >= end - hand_back_time(view)
+    return "the reservation is about to end" if is_late else ""
 
 
 def lead_time(view: View, spec: ReservationSpec) -> timedelta:
     """How long before a fixed time a borrower must be told to go, to be gone by then."""
+    return longest_stay(view.site, spec) + hand_back_time(view)
+
+
+def hand_back_time(view: View) -> timedelta:
+    """How long before a fixed time a job must be ended, to have left its node by then; three looks and a pass."""
     daemon = view.site.daemon
-    stay = longest_stay(view.site, spec)
-    return stay + view.cluster.config.kill_wait + daemon.epilog_time + daemon.poll + END_MARGIN
+    looks = 3 * daemon.poll + daemon.scheduling_pass
+    return view.cluster.config.kill_wait + daemon.epilog_time + looks
 
 
 def _maintenance(view: View, spec: ReservationSpec, reservation: Reservation) -> list[Recall]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from slurm_reserve import edits
+from slurm_reserve import edits, periods
 from slurm_reserve.actions import Action, Correction, CreateReservation, DeleteReservation, DetachJob, UpdateReservation
 from slurm_reserve.model import Cluster, Reservation
 from slurm_reserve.site import Find, NodeRequest, ReservationSpec, Site
@@ -34,8 +34,8 @@ class Desired:
 
 def period(spec: ReservationSpec, now: datetime) -> tuple[datetime, datetime]:
     """From when until when nodes are bound."""
-    start = spec.start or now
-    return start, spec.end or max(start, now) + ENDLESS
+    found = periods.of(spec, now) or periods.Period(spec.start or now, spec.end)
+    return found.begin, found.end or max(found.begin, now) + ENDLESS
 
 
 def conflicts(cluster: Cluster, nodes: Iterable[str], start: datetime, end: datetime, own: Iterable[str]) -> list[str]:
@@ -117,9 +117,12 @@ def decide(view: View) -> Desired:
     taken = frozenset(n for s in view.site.reservations if isinstance(s.nodes, frozenset) for n in s.nodes)
     for spec in view.site.reservations:
         existing = view.cluster.reservations.get(spec.name)
-        if spec.end is not None and spec.end <= now:
+        held = periods.of(spec, now)
+        has_begun = existing is not None and existing.start <= now
+        if held is None or (spec.windows and has_begun and held.begin > now):
+            why = "its declared end has come" if held is None else "its window is over"
             if existing is not None and _is_ours(view, existing):
-                desired.actions[spec.name] = list(_retire(view, existing, "its declared end has come", desired))
+                desired.actions[spec.name] = list(_retire(view, existing, why, desired))
         elif existing is None:
             taken |= _create(view, spec, taken, desired)
         elif not _is_ours(view, existing):
@@ -154,13 +157,14 @@ def _create(view: View, spec: ReservationSpec, taken: frozenset[str], desired: D
         desired.reports[spec.name] = f"not yet whole: jobs that were there before still run on {','.join(busy)}"
     noted: tuple[Correction, ...] = ()
     if spec.name in view.memory.made:
-        found = edits.correction(view, spec.name, "existence", str(spec.start), is_edit=spec.start is None)
+        since, is_edit = (start, False) if spec.windows else (spec.start, spec.start is None)  # each window anew
+        found = edits.correction(view, spec.name, "existence", str(since), is_edit)
         if found is None:
             desired.refused[spec.name] = f"deleted by hand again, and left so: {edits.remedy(spec.name)}"
             return frozenset()
         noted = (found,)
     flags = FLAGS | ({"MAGNETIC"} if spec.find is Find.MAGNETIC else set())
-    begin = start if spec.start is not None and start > view.cluster.at else None
+    begin = start if start > view.cluster.at else None
     owner = spec.owner
     desired.actions[spec.name] = [
         CreateReservation(
@@ -185,11 +189,13 @@ def _correct(
     """What differs from what is declared, of the things that are declared."""
     nodes = _nodes(view, spec, existing, taken, desired)
     end = None
-    if spec.end is None and existing.end - view.cluster.at < EXTEND_BELOW:
-        end = view.cluster.at + ENDLESS
-    elif spec.end is not None and spec.end != existing.end:
-        end = spec.end
-    start = spec.start if not existing.is_active and spec.start and spec.start != existing.start else None
+    begin, until = period(spec, view.cluster.at)
+    if not periods.is_bounded(spec):
+        end = view.cluster.at + ENDLESS if existing.end - view.cluster.at < EXTEND_BELOW else None
+    elif until != existing.end:
+        end = until
+    has_start = spec.start is not None or bool(spec.windows)
+    start = begin if has_start and not existing.is_active and begin != existing.start else None
     magnetic = {"MAGNETIC"} if spec.find is Find.MAGNETIC else set()
     add = (NEEDED_FLAGS | magnetic) - existing.flags
     drop = existing.flags & (frozenset({"FLEX", "PURGE_COMP", "REPLACE"}) | ({"MAGNETIC"} - magnetic))
@@ -217,7 +223,9 @@ def _nodes(
     view: View, spec: ReservationSpec, existing: Reservation, taken: frozenset[str], desired: Desired
 ) -> frozenset[str] | None:
     """The nodes to send, or None to leave them. Nodes that borrowers still hold stay until they are clean."""
-    start, end = (max(existing.start, view.cluster.at), spec.end or existing.end)
+    bounded = periods.is_bounded(spec)
+    start = max(existing.start, view.cluster.at)
+    end = period(spec, view.cluster.at)[1] if bounded else existing.end
     if isinstance(spec.nodes, frozenset):
         wanted = spec.nodes | frozenset(n for n in existing.nodes - spec.nodes if view.holders.get(n))
         own = (spec.name, spec.lend_name)

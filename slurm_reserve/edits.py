@@ -69,7 +69,8 @@ def _wanted(spec: ReservationSpec, change: UpdateReservation, aspect: str) -> st
         case "nodes":
             return hostlist.fold(spec.nodes if isinstance(spec.nodes, frozenset) else change.nodes or frozenset())
         case "times":
-            return f"{spec.start} {spec.end}"
+            times = (change.start, change.end) if spec.windows else (spec.start, spec.end)  # each window has its own
+            return f"{times[0]} {times[1]}"
         case "flags":
             return str(spec.find)
         case _:

@@ -26,6 +26,7 @@ from slurm_reserve.actions import (
     LetStay,
     NoteJob,
     NotifyJob,
+    RequeueJob,
     RestoreJob,
     UpdateReservation,
 )
@@ -112,6 +113,8 @@ class Executor:
                 return self._notify(action)
             case EvictJob():
                 return self._evict(action)
+            case RequeueJob():
+                return self._send_back(action)
             case ExpireJob():
                 return self._expire(action)
             case _:
@@ -227,6 +230,16 @@ class Executor:
             return None
         intruder = isinstance(action, EvictJob) and action.is_intruder
         return job if intruder or self.is_borrower(job) else None
+
+    def _send_back(self, action: RequeueJob) -> Status:
+        """An owner's job whose reservation ends; one that cannot be requeued is left for Slurm to end."""
+        job = self.slurm.read_job(action.job.id)
+        if job is None or job.key != action.job or job.is_completing or not job.nodes & action.nodes:
+            return Status.GONE
+        self.slurm.requeue_job(action.job)
+        self.slurm.set_job_reservation(action.job, "")
+        self.ledger.drop("attached", action.job)
+        return Status.DONE
 
     def _expire(self, action: ExpireJob) -> Status:
         """Its user is told first, as far as Slurm lets us; then it ends, and is never requeued."""

@@ -40,8 +40,8 @@ def may_lend(view: View, ground: Ground) -> str:
         return "ledger or journal cannot be written"
     if not ground.reservation.is_active:
         return "the reservation is not active"
-    if not demand.is_lending_on(view, ground.spec):
-        return "lending is off"
+    if why := demand.why_not_lending(view, ground.spec):
+        return why
     if "FLEX" in ground.reservation.flags:
         return "the reservation has the flag FLEX"
     if lacks := {"OVERLAP", "IGNORE_JOBS"} - ground.reservation.flags:

@@ -133,7 +133,7 @@ def too_long(view: View, job: Job, ground: Ground) -> str:
     spec, most = ground.spec, ground.spec.lend.max_time
     if most is not None and (job.time_limit is None or job.time_limit > most):
         return "its time limit is longer than max_time"
-    if spec.end is not None:
+    if spec.end is not None:  # windows come again and again: a long borrower would never be lent to
         left: timedelta = spec.end - demand.lead_time(view, spec) - view.cluster.at
         if job.time_limit is None or job.time_limit > left:
             return "its time limit is longer than the reservation lasts"

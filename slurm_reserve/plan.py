@@ -21,7 +21,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from slurm_reserve import bids, desired, displace, expiry, guarantee, hygiene, lending, reclaim, restore, returns
+from slurm_reserve import (
+    bids,
+    closing,
+    desired,
+    displace,
+    expiry,
+    guarantee,
+    hygiene,
+    lending,
+    reclaim,
+    restore,
+    returns,
+)
 from slurm_reserve.actions import (
     Action,
     AttachJob,
@@ -90,6 +102,9 @@ def make(view: View) -> Plan:
     for name, ground in grounds.items():
         taken_back = [a for a in _take_back(view, ground, lent, reports) if not _is_repeated(a, leaving)]
         groups.append(Group(f"reclaim {name}", tuple(taken_back), takes_back_of=name))
+    for name, ground in grounds.items():
+        groups.append(Group(f"end of {name}", tuple(closing.actions(view, ground))))
+        reports |= dict(closing.warnings(view, ground))
     groups.extend(Group(f"reservation {name}", tuple(actions)) for name, actions in wanted.actions.items())
     if view.site.mode is Mode.ACTIVE:
         groups.append(Group("end for good", tuple(ExpireJob(key, why) for key, why in over.items())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from slurm_reserve.execute import Clock
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.model import Cluster, JobKey
 from slurm_reserve.pace import Looks, Pace
+from slurm_reserve.plan import Plan
 from slurm_reserve.record import Recorder
 from slurm_reserve.site import Site
 from slurm_reserve.slurm.port import Slurm
@@ -58,6 +59,7 @@ class Rounds:
     clock: Clock
     log: Log
     seen: Cluster | None = None  # by the last cycle; without strangers' waiting jobs
+    told: tuple[Cluster, Plan] | None = None  # what the last whole cycle saw and decided, to be shown
     _decided: frozenset[JobKey] = frozenset()  # waiting jobs that were looked at
     _looks: Looks = field(default_factory=Looks)
     _pace: Pace = field(init=False)
@@ -136,6 +138,7 @@ class Rounds:
             self.log.info("the cluster can be read again")
             self._ailing = ""
         self.seen = scope.base(self.site, result.view.cluster)
+        self.told = self.seen, replace(result.plan, not_lent={})
         self._decided = frozenset(decision.job.key for decision in result.plan.decisions)
         self._measure()
         self.recorder.forget(self.clock() - self.site.daemon.keep_journal)

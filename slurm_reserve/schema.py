@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import re
 import signal
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from slurm_reserve import durations, hostlist
+from slurm_reserve import durations, hostlist, windows
 from slurm_reserve.errors import ReserveError
-from slurm_reserve.site import AfterMost, Backend, BidBy, EvictBy, EvictHow, Find, Mode, Reluctance, Victims
+from slurm_reserve.site import (
+    OWNER_MAY,
+    AfterMost,
+    AtEnd,
+    Backend,
+    BidBy,
+    EvictBy,
+    EvictHow,
+    Find,
+    Mode,
+    OwnerMay,
+    Reluctance,
+    Victims,
+)
+from slurm_reserve.windows import Window
 
 # A name that Slurm takes, that no command line misreads, and that is safe as a file's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -99,6 +113,13 @@ def _words(value: Any) -> frozenset[str]:
     return frozenset(parts)
 
 
+def _rights(value: Any) -> frozenset[str]:
+    parts = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    if not all(part in list(OwnerMay) for part in parts):
+        raise _said("is nothing that owners can be allowed; write [lend, reclaim], one of them, or []")
+    return frozenset(parts)
+
+
 def _signal(value: Any) -> str:
     """The name without SIG, as scancel(1) takes it; from a name or a number."""
     name = str(value).upper().removeprefix("SIG")
@@ -133,6 +154,23 @@ def check_name(value: str) -> str:
     return value
 
 
+def _windows(value: Any) -> tuple[Window, ...]:
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    if not parts or not all(isinstance(part, str) for part in parts):
+        raise _said("names no windows; write mon-fri 08:00-18:00 Europe/Berlin, or a list of such")
+    try:
+        found = tuple(windows.parse(part) for part in parts)
+    except ReserveError as error:
+        raise _said(str(error)) from error
+    if windows.is_endless(found, datetime.now(UTC)):
+        raise _said("leaves no hour of the week out; remove it")
+    return found
+
+
+def _windows_or_always(value: Any) -> tuple[Window, ...]:
+    return () if value == "always" else _windows(value)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Interval = Annotated[Duration, AfterValidator(_not_nothing)]
 TimeLimit = Annotated[timedelta, BeforeValidator(_time_limit)]
@@ -140,6 +178,8 @@ Time = Annotated[datetime, BeforeValidator(_time)]
 Words = Annotated[frozenset[str], BeforeValidator(_words)]
 Bid = Annotated[Decimal, BeforeValidator(_bid)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Windows = Annotated[tuple[Window, ...], BeforeValidator(_windows)]
+Rights = Annotated[frozenset[OwnerMay], BeforeValidator(_rights)]
 SignalName = Annotated[str, BeforeValidator(_signal)]
 WholePath = Annotated[Path, AfterValidator(_absolute)]
 
@@ -177,6 +217,7 @@ class LendModel(Strict):
 
     enabled: bool | None = None
     after_idle: Duration | None = None
+    windows: Annotated[tuple[Window, ...], BeforeValidator(_windows_or_always)] | None = None
     keep_idle_nodes: Annotated[int, Field(ge=0, strict=True)] | None = None
     max_time: TimeLimit | None = None
     max_nodes: Count | None = None
@@ -214,6 +255,9 @@ class ReservationModel(Strict):
     nodes: Annotated[frozenset[str] | NodeRequestModel, BeforeValidator(_nodes)]
     start: Time | None = None
     end: Time | None = None
+    windows: Windows | None = None
+    at_end: AtEnd | None = None
+    owner_may: Rights | None = None
     find: Find | None = None
     lend: Annotated[LendModel, BeforeValidator(_empty)] = LendModel()
     reclaim: Annotated[ReclaimModel, BeforeValidator(_empty)] = ReclaimModel()
@@ -224,6 +268,8 @@ class DefaultsModel(Strict):
     """`defaults`."""
 
     find: Find = Find.ATTACH
+    at_end: AtEnd = AtEnd.CANCEL
+    owner_may: Rights = OWNER_MAY
     lend: Annotated[LendModel, BeforeValidator(_empty)] = LendModel()
     reclaim: Annotated[ReclaimModel, BeforeValidator(_empty)] = ReclaimModel()
 

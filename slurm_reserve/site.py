@@ -9,6 +9,8 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
+from slurm_reserve.windows import Window
+
 LEND_SUFFIX = ".lend"
 WAKE_NAME = "wake"  # of the file in run_dir by which the daemon is woken
 
@@ -69,6 +71,24 @@ class AfterMost(StrEnum):
     PROTECT = "protect"  # it may run for a while before it is evicted again
 
 
+class AtEnd(StrEnum):
+    """What becomes of an owner's job that runs when the reservation, or its window, ends."""
+
+    CANCEL = "cancel"  # Slurm ends it with the reservation
+    REQUEUE = "requeue"  # back to the queue, in time
+    KEEP = "keep"  # it runs on where it is, outside the reservation
+
+
+class OwnerMay(StrEnum):
+    """What owners may order by themselves."""
+
+    LEND = "lend"
+    RECLAIM = "reclaim"
+
+
+OWNER_MAY = frozenset(OwnerMay)  # they are the owner's nodes
+
+
 class Mode(StrEnum):
     """Whether the daemon lends or only says what it would lend."""
 
@@ -104,6 +124,7 @@ class LendPolicy:
     max_time: timedelta | None = None
     max_nodes: int | None = None  # so many are lent at most
     last: bool = False  # lent only when no other reservation will do
+    windows: tuple[Window, ...] = ()  # only in these; always when there are none
     look_ahead: timedelta = timedelta(minutes=30)  # how soon an owner's job must be expected to keep long borrowers out
 
 
@@ -133,6 +154,9 @@ class ReservationSpec:
     nodes: frozenset[str] | NodeRequest
     start: datetime | None = None
     end: datetime | None = None
+    windows: tuple[Window, ...] = ()  # in force in these only; always when there are none
+    at_end: AtEnd = AtEnd.CANCEL
+    owner_may: frozenset[OwnerMay] = OWNER_MAY
     find: Find = Find.ATTACH
     lend: LendPolicy = LendPolicy()
     reclaim: ReclaimPolicy = ReclaimPolicy()
@@ -151,6 +175,8 @@ class Defaults:
     find: Find = Find.ATTACH
     lend: LendPolicy = LendPolicy()
     reclaim: ReclaimPolicy = ReclaimPolicy()
+    at_end: AtEnd = AtEnd.CANCEL
+    owner_may: frozenset[OwnerMay] = OWNER_MAY
 
 
 @dataclass(frozen=True, slots=True)

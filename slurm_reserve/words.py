@@ -18,6 +18,7 @@ from slurm_reserve.actions import (
     LetStay,
     NoteJob,
     NotifyJob,
+    RequeueJob,
     RestoreJob,
     UpdateReservation,
 )
@@ -64,6 +65,8 @@ def describe(action: Action, jobs: Mapping[JobKey, Job]) -> str:
         case EvictJob():
             how = "requeue" if action.requeue else "cancel"
             return f"{how} {who(action.job, jobs)} on {nodes(action.nodes)}"
+        case RequeueJob():
+            return f"requeue the owner's {who(action.job, jobs)} on {nodes(action.nodes)}"
         case ExpireJob():
             return f"end {who(action.job, jobs)} for good"
         case _:

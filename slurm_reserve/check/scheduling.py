@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from slurm_reserve import periods
 from slurm_reserve.check.finding import Finding, Level, printed, seconds
 from slurm_reserve.durations import format_duration
 from slurm_reserve.view import View, backfill_interval
@@ -128,7 +129,7 @@ def outlasts_end(view: View) -> Iterator[Finding]:
     if over.partition(" ")[0] in ("", "0"):
         return
     for spec in view.site.reservations:
-        if spec.end is not None:
+        if periods.is_bounded(spec):
             text = f"ResvOverRun={over}: the owner's jobs may stay on the nodes for that long after its end"
             yield Finding(Level.NOTE, spec.name, text, "remove ResvOverRun, if nodes must be free at the end")
 

@@ -19,7 +19,7 @@ def check(ctx: click.Context) -> None:
     from rich.text import Text
 
     from slurm_reserve import check as checks
-    from slurm_reserve import cycle, here
+    from slurm_reserve import cycle, here, periods
     from slurm_reserve.bound import bound
     from slurm_reserve.cli.common import remembered
     from slurm_reserve.config import check_against
@@ -36,6 +36,7 @@ def check(ctx: click.Context) -> None:
     promises = {
         spec.name: {
             "bound": bound(site, cluster.config, spec).total,
+            "windows": periods.describe(spec, cluster.at),
             "without_daemon": checks.protector(view, spec),
         }
         for spec in site.reservations
@@ -56,6 +57,8 @@ def check(ctx: click.Context) -> None:
     for spec in site.reservations:
         longest = format_duration(bound(site, cluster.config, spec).total)
         out.print(Text(f"{spec.name}: the owner waits at most {longest} for lent nodes", style="bold"))
+        if said := periods.describe(spec, cluster.at):
+            out.print(Text(f"    {said}"))
         out.print(Text(f"    without the daemon they come back by: {checks.protector(view, spec)}"))
     out.print("errors were found" if is_bad else "no errors")
     ctx.exit(int(is_bad))

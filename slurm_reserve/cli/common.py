@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
@@ -45,6 +46,28 @@ class Setting:
         from slurm_reserve.config import load
 
         return load(self.site_file, datetime.now().astimezone())
+
+    def run_dir(self) -> Path:
+        """Where the daemon's socket is: as the site file says; where a user may not read that, the default."""
+        from slurm_reserve.config import ConfigError
+        from slurm_reserve.site import DaemonSettings
+
+        try:
+            return self.site().daemon.run_dir
+        except ConfigError:
+            return DaemonSettings().run_dir
+
+    def is_admin(self) -> bool:
+        """Whether this is root or the daemon's own user; anybody, where no daemon's socket is there to say whose it is.
+
+        The others ask the daemon, which decides by who they are.
+        """
+        from slurm_reserve.control import SOCKET_NAME
+
+        try:
+            return os.geteuid() in (0, (self.run_dir() / SOCKET_NAME).stat().st_uid)
+        except OSError:
+            return True
 
     def slurm(self, site: Site) -> CliSlurm:
         """Slurm by its commands, or with pyslurm; raises SlurmUnavailableError when that is to be and is missing."""

@@ -194,17 +194,28 @@ def list_(ctx: click.Context) -> None:
     setting: Setting = ctx.obj
     site = setting.site()
     if setting.as_json:
-        setting.show([asdict(spec) for spec in site.reservations])
+        setting.show([_as_data(spec) for spec in site.reservations])
         return
     from rich.table import Table
 
+    from slurm_reserve import periods
+
     table = Table(box=None, pad_edge=False)
-    for title in ("reservation", "owner", "nodes", "lent", "declared at"):
+    for title in ("reservation", "owner", "nodes", "lent", "in force", "declared at"):
         table.add_column(title, overflow="fold")
     for spec in site.reservations:
         lent = "on" if spec.lend.enabled else "off"
-        table.add_row(spec.name, _owner(spec), _nodes(spec), lent, _short(spec.origin, setting.site_file))
+        when = periods.describe(spec, now()) or "always"
+        table.add_row(spec.name, _owner(spec), _nodes(spec), lent, when, _short(spec.origin, setting.site_file))
     console().print(table)
+
+
+def _as_data(spec: ReservationSpec) -> dict[str, Any]:
+    from slurm_reserve import periods
+
+    lend = asdict(spec.lend) | {"windows": [str(window) for window in spec.lend.windows]}
+    said = {"windows": [str(window) for window in spec.windows], "period": periods.describe(spec, now())}
+    return asdict(spec) | {"lend": lend} | said
 
 
 def _short(origin: str, site_file: Path) -> str:
@@ -230,6 +241,7 @@ def _nodes(spec: ReservationSpec) -> str:
 @click.pass_context
 def show(ctx: click.Context, name: str) -> None:
     """Show one reservation: what is declared, what Slurm has, who uses it, and the owner's longest wait."""
+    from slurm_reserve import periods
     from slurm_reserve.bound import bound
     from slurm_reserve.cli.status import _data
     from slurm_reserve.durations import format_duration
@@ -241,9 +253,11 @@ def show(ctx: click.Context, name: str) -> None:
     limit = bound(view.site, view.cluster.config, spec)
     seen = _data(result, remark)["reservations"][name]
     if setting.as_json:
-        setting.show({"declared": asdict(spec), "bound": asdict(limit) | {"total": limit.total}, "now": seen})
+        setting.show({"declared": _as_data(spec), "bound": asdict(limit) | {"total": limit.total}, "now": seen})
         return
     click.echo(f"{name}: {_nodes(spec)} for {_owner(spec)}, declared at {spec.origin}")
+    if said := periods.describe(spec, view.cluster.at):
+        click.echo(f"windows: {said}")
     there = view.cluster.reservations.get(name)
     click.echo(f"in Slurm: {_fold(there.nodes)}, until {there.end:%Y-%m-%d %H:%M %Z}" if there else "not in Slurm")
     for node, each in seen["nodes"].items():

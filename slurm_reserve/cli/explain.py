@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from slurm_reserve import words
+from slurm_reserve import periods, words
 from slurm_reserve.words import printable
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def print_plan(console: Console, result: Result, remark: str) -> None:
         names = words.nodes(there.nodes) if there else (words.nodes(nodes) if nodes else "nodes yet to be chosen")
         state = "" if there else "  (not there yet)"
         console.print(Text(f"reservation {spec.name}: {names}{state}", style="bold"))
+        if said := periods.describe(spec, result.view.cluster.at):
+            console.print(Text(f"  {said}"))
         if why := plan.unmet.get(spec.name):
             console.print(Text(f"  cannot be met: {why}", style="red"))
         if why := plan.withheld.get(spec.name):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from slurm_reserve.config import ConfigError, Problem
 from slurm_reserve.schema import ReservationModel, check_name
 from slurm_reserve.site import (
+    AtEnd,
     EvictBy,
     EvictHow,
     Find,
@@ -37,6 +38,8 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("--group", multiple=True, help="Group it is for; may be repeated."),
     click.option("--start", help="When it begins, as Slurm writes times; now by default."),
     click.option("--end", help="When it ends; never by default."),
+    click.option("--window", multiple=True, help="Only then, such as 'mon-fri 08:00-18:00'; may be repeated."),
+    click.option("--at-end", type=click.Choice([str(e) for e in AtEnd]), help="What owners' running jobs do then."),
     click.option("--find", type=click.Choice([str(f) for f in Find]), help="How the owner's jobs get there."),
     click.option("--lend/--no-lend", "lend", default=None, help="Whether idle nodes are lent."),
     click.option("--after-idle", help="Lent only when idle for so long."),
@@ -52,7 +55,16 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
 def blank(name: str, site: Site) -> ReservationSpec:
     """A reservation of which nothing is said yet but the site's defaults."""
     defaults = site.defaults
-    return ReservationSpec(name, Owner(), frozenset(), find=defaults.find, lend=defaults.lend, reclaim=defaults.reclaim)
+    return ReservationSpec(
+        name,
+        Owner(),
+        frozenset(),
+        at_end=defaults.at_end,
+        owner_may=defaults.owner_may,
+        find=defaults.find,
+        lend=defaults.lend,
+        reclaim=defaults.reclaim,
+    )
 
 
 def build(values: Values, base: ReservationSpec) -> ReservationSpec:
@@ -75,6 +87,8 @@ def build(values: Values, base: ReservationSpec) -> ReservationSpec:
         nodes=asked if isinstance(asked, frozenset) else NodeRequest(asked.node_count, asked.partition, asked.features),
         start=model.start or base.start,
         end=model.end or base.end,
+        windows=model.windows or base.windows,
+        at_end=model.at_end or base.at_end,
         find=model.find or base.find,
         lend=_changed(base.lend, model.lend),
         reclaim=_changed(base.reclaim, model.reclaim),
@@ -103,7 +117,8 @@ def _nodes(given: Values, old: ReservationSpec) -> Any:
 
 
 def _validated(name: str, body: dict[str, Any], given: Values) -> ReservationModel:
-    body |= {key: given[key] for key in ("start", "end", "find") if key in given}
+    body |= {key: given[key] for key in ("start", "end", "find", "at_end") if key in given}
+    body |= {"windows": list(given["window"])} if "window" in given else {}
     try:
         check_name(name)
         return ReservationModel.model_validate(body, context={"now": datetime.now().astimezone()})

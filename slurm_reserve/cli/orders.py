@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import getpass
+import os
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
+from slurm_reserve import control
 from slurm_reserve.cli.common import Setting, ledger_of, now, reservation_names
+from slurm_reserve.site import Site
 
 
 def _give(ctx: click.Context, order: dict[str, Any], dry_run: bool) -> None:
     """To the daemon, or to the ledger where none runs; both do the same."""
-    from slurm_reserve import control
-
     setting: Setting = ctx.obj
-    site = setting.site()
     if dry_run:
         said = f"would order: {order['do']} {order.get('reservation', '')}".strip()
     else:
-        reply = control.give(site.daemon.run_dir, order)
+        reply = control.give(setting.run_dir(), order)
         if reply is None:
-            with ledger_of(site) as ledger:
+            with ledger_of(_writable(setting.site())) as ledger:
                 reply = control.apply(ledger, order) + " (no daemon runs; it will be heeded by the next)"
         said = reply
     if setting.as_json:
         setting.show({"order": order, "text": said, "dry_run": dry_run})
     else:
         click.echo(said)
+
+
+def _writable(site: Site) -> Site:
+    """Without a daemon an order is left for the next, by those who may."""
+    folder = site.daemon.state_dir
+    if folder.exists() and not os.access(folder, os.W_OK):
+        raise control.OrderError("no daemon runs, and only root or its own user may leave an order for the next")
+    return site
+
+
+def _known(setting: Setting, name: str) -> None:
+    """Raise UnknownReservationError; others than admins need not be able to read the site file: the daemon says it."""
+    if setting.is_admin():
+        setting.spec(setting.site(), name)
 
 
 DRY = click.option("--dry-run", is_flag=True, help="Say what would be ordered, and do nothing.")
@@ -64,14 +78,13 @@ def lend(ctx: click.Context, name: str, what: str, time: str | None, dry_run: bo
     """Turn lending of a reservation on or off, whatever the site file says.
 
     `off` takes back what is lent, with the declared notice. `until TIME` lends until then, takes back, and lends no
-    more until `on`.
+    more until `on`. Owners may do this themselves while the daemon runs, where the site lets them.
     """
     from slurm_reserve.durations import parse_time
 
     if (what == "until") != (time is not None):
         raise click.UsageError("`until` takes a time, `on` and `off` take none")
-    setting: Setting = ctx.obj
-    setting.spec(setting.site(), name)
+    _known(ctx.obj, name)
     until = parse_time(time, datetime.now().astimezone()).isoformat() if time else None
     _give(ctx, {"do": "lend", "reservation": name, "enabled": what != "off", "until": until}, dry_run)
 
@@ -89,8 +102,7 @@ def reclaim(ctx: click.Context, name: str, nodes: str, how_long: str, dry_run: b
     from slurm_reserve import hostlist
     from slurm_reserve.durations import parse_duration
 
-    setting: Setting = ctx.obj
-    setting.spec(setting.site(), name)
+    _known(ctx.obj, name)
     until: datetime = now() + max(parse_duration(how_long), timedelta(seconds=1))
     names = sorted(hostlist.expand(nodes))
     order = {"do": "reclaim", "reservation": name, "nodes": names, "until": until.isoformat(), "by": getpass.getuser()}
@@ -106,6 +118,5 @@ def restore(ctx: click.Context, name: str, dry_run: bool) -> None:
 
     The daemon undoes the first change, and then leaves and reports what is changed again.
     """
-    setting: Setting = ctx.obj
-    setting.spec(setting.site(), name)
+    _known(ctx.obj, name)
     _give(ctx, {"do": "restore", "reservation": name}, dry_run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from slurm_reserve.cycle import Result
     from slurm_reserve.record import Recorder
     from slurm_reserve.site import Site
+
+
+MOST_FOR_ACCOUNTS = timedelta(seconds=3)
 
 
 @click.command(
@@ -62,7 +66,10 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
             if lease is not None:
                 lease.release()
         else:
-            Daemon(Rounds(site, slurm, ledger, recorder, now, log), setting.site, lease).run()
+            # Asked on behalf of anybody who knocks: an accounting that hangs must not keep the daemon for long.
+            quick = replace(site, slurm=replace(site.slurm, timeout=min(site.slurm.timeout, MOST_FOR_ACCOUNTS)))
+            members = setting.slurm(quick).account_users
+            Daemon(Rounds(site, slurm, ledger, recorder, now, log), setting.site, lease, members).run()
 
 
 def make_recorder(site: Site, ledger: Any, log: Any) -> Recorder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from slurm_reserve.cycle import Result
-    from slurm_reserve.model import Job
-    from slurm_reserve.site import ReservationSpec, Site
-    from slurm_reserve.view import View
+    from slurm_reserve.site import Site
 
 
 @click.command(
@@ -29,14 +28,45 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def status(ctx: click.Context, watch: bool, interval: float) -> None:
-    """Show for each reservation its nodes, its loans and who waits. Changes nothing."""
+    """Show for each reservation its nodes, its loans and who waits. Changes nothing.
+
+    An ordinary user is shown the reservations that they own, by the daemon.
+    """
     setting: Setting = ctx.obj
-    if setting.as_json:
+    if not setting.is_admin():
+        _of_owner(setting)
+    elif setting.as_json:
         setting.show(_data(*look(setting)))
     elif watch:
         _watch(setting, interval)
     else:
         console().print(_page(*look(setting)))
+
+
+def _of_owner(setting: Setting) -> None:
+    """What the daemon tells an owner of what is theirs."""
+    from slurm_reserve import control
+    from slurm_reserve.durations import format_duration
+    from slurm_reserve.words import printable
+
+    answer = control.ask(setting.run_dir(), {"do": "status"}) or {}
+    if setting.as_json:
+        setting.show(answer)
+        return
+    for name, each in answer["reservations"].items():
+        said = each["unmet"] or each["period"]
+        lent = (
+            "idle nodes are lent" if each["lending"] == "on" else f"nothing more is lent: {printable(each['lending'])}"
+        )
+        click.echo(f"{name}: {lent}" + (f"; {said}" if said else ""))
+        for node, seen in each["nodes"].items():
+            click.echo(f"  {node}: {seen['state']}" + "".join(f" {job}" for job in seen["jobs"]))
+        for job in each["waiting"]:
+            click.echo(f"  job {job['job']} {job['verdict']}: {printable(job['why'])}")
+        for text in each["reports"]:
+            click.echo(f"  {printable(text)}")
+        longest = format_duration(timedelta(seconds=each["longest_wait_seconds"]))
+        click.echo(f"  you wait at most {longest} for lent nodes")
 
 
 def _watch(setting: Setting, interval: float) -> None:
@@ -65,20 +95,9 @@ def is_running(site: Site) -> bool:
     return False
 
 
-def _state(view: View, spec: ReservationSpec, name: str) -> tuple[str, list[Job]]:
-    """One word for a node, and who holds it."""
-    node = view.cluster.nodes.get(name)
-    holders = list(view.holders.get(name, ()))
-    if node is None or not node.is_usable:
-        return "down", holders
-    if not holders:
-        return "idle", holders
-    if any(view.is_owners(spec, job) for job in holders):
-        return "owner", holders
-    return ("lent" if all(view.is_borrower(job) for job in holders) else "others"), holders
-
-
 def _data(result: Result, remark: str) -> dict[str, Any]:
+    from slurm_reserve import standing
+
     view, plan = result.view, result.plan
     reservations = {}
     for spec in view.site.reservations:
@@ -89,7 +108,7 @@ def _data(result: Result, remark: str) -> dict[str, Any]:
             "nodes": {
                 name: {"state": state, "jobs": [{"id": j.id, "user": j.user, "since": j.started} for j in holders]}
                 for name in nodes
-                for state, holders in [_state(view, spec, name)]
+                for state, holders in [standing.state(view, spec, name)]
             },
             "waiting": [
                 {"job": d.job.id, "user": d.job.user, "verdict": str(d.verdict), "why": d.why}

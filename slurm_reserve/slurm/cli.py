@@ -188,6 +188,12 @@ class CliSlurm:
         argv = ("sacctmgr", "-nP", "show", "user", f"name={arguments.plain(user)}", "format=adminlevel")
         return self._commands.read(*argv).strip()
 
+    def account_users(self, accounts: frozenset[str]) -> dict[str, frozenset[str]]:
+        """The users of these accounts, of Slurm's accounting."""
+        named = ",".join(arguments.plain(account) for account in sorted(accounts))
+        printed = self._commands.read("sacctmgr", "-nP", "show", "assoc", f"account={named}", "format=account,user")
+        return text.parse_account_users(printed)
+
     def _read_config(self) -> SlurmConfig:
         return text.parse_config(self._commands.read("scontrol", "show", "config"))
 

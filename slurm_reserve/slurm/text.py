@@ -127,6 +127,18 @@ def parse_qos_preempts(text: str) -> dict[str, frozenset[str]]:
     return found
 
 
+def parse_account_users(text: str) -> dict[str, frozenset[str]]:
+    """Read `sacctmgr -nP show assoc format=account,user`: account -> its users; lines without one are the account's."""
+    _whole("the list of associations", text)
+    found: dict[str, set[str]] = {}
+    for line in filter(None, text.split("\n")):
+        account, bar, user = line.partition("|")
+        if not bar or not account:
+            raise unreadable("an association", line)
+        found.setdefault(account, set()).update({user} - {""})
+    return {account: frozenset(users) for account, users in found.items()}
+
+
 def parse_groups(groups: str, passwd: str) -> dict[str, frozenset[str]]:
     """Read `getent group NAME...` and `getent passwd`; whose own group it is are members too, as Slurm sees it."""
     _whole("the list of groups", groups)

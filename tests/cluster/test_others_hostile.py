@@ -68,15 +68,11 @@ def ask(stage: Stage, user: str, sent: str) -> tuple[int, str]:
 def test_the_socket_takes_orders_from_nobody_else_and_survives_what_it_is_sent(stage: Stage) -> None:
     stage.start()
     pause = '{"do": "pause"}\n'
-    status, said = ask(stage, "carol", pause)
-    assert status != 0
-    assert "Permission denied" in said
-    stage.lab.run(["chmod", "-R", "a+rwX", f"{stage.folder}/run"])  # an admin's slip
     for user in ("carol", "alice"):
         _, said = ask(stage, user, pause)
         told = json.loads(said)
         assert not told["ok"]
-        assert "may not give orders; use root or the daemon's own user" in told["text"]
+        assert "takes root or the daemon's own user" in told["text"]
     for garbage in (
         "x" * 1_000_000 + "\n",
         "[" * 50_000 + "\n",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from slurm_reserve.slurm.port import SlurmUnreadableError
 from slurm_reserve.slurm.text import (
+    parse_account_users,
     parse_config,
     parse_groups,
     parse_nodes,
@@ -218,3 +219,12 @@ def test_a_qos_names_those_that_it_may_preempt() -> None:
 def test_whose_own_group_it_is_belongs_to_it() -> None:
     found = parse_groups(recorded("groups.empty"), recorded("passwd.empty"))
     assert found == {"physics": {"alice"}, "bob": {"bob"}}
+
+
+def test_the_users_of_accounts() -> None:
+    printed = "physics|\nphysics|alice\nphysics|bob\nbio|\n"
+    assert parse_account_users(printed) == {"physics": frozenset({"alice", "bob"}), "bio": frozenset()}
+    assert parse_account_users("") == {}
+    for bad in ("physics\n", "|alice\n", "physics|alice"):
+        with pytest.raises(SlurmUnreadableError):
+            parse_account_users(bad)

@@ -216,7 +216,7 @@ def test_only_what_differs_from_the_sites_defaults_is_declared(tmp_path: Path) -
     defaults = load(tmp_path / "site.yaml", NOW).defaults
     assert defaults.find is Find.MAGNETIC
     usual_one = replace(spec("physics", "n1"), find=defaults.find, lend=defaults.lend, reclaim=defaults.reclaim)
-    assert "reclaim" not in declared.dump_reservation(usual_one, "root", NOW, defaults)
+    assert "reclaim:" not in declared.dump_reservation(usual_one, "root", NOW, defaults)
     other_one = spec("physics", "n1")  # as if there were no defaults: no notice, no time limit, find: attach
     with declared.declared_lock(tmp_path / "site.yaml"):
         declared.write_reservation(tmp_path / "site.yaml", other_one, "root", NOW, defaults)

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slurm_reserve import control
-from slurm_reserve.control import ControlSocket, OrderError
+from slurm_reserve.control import OrderError
+from slurm_reserve.door import MOST_REQUESTS
+from slurm_reserve.door import Door as Socket
 from slurm_reserve.ledger import Ledger
 
 UNTIL = "2030-05-06T12:00:00+00:00"
@@ -27,11 +29,14 @@ class Door:
 
     folder: Path
     ledger: Ledger = field(init=False)
-    socket: ControlSocket = field(init=False)
+    socket: Socket = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.folder / "ledger.db")
-        self.socket = ControlSocket(self.folder / control.SOCKET_NAME)
+        self.socket = Socket(self.folder / control.SOCKET_NAME)
+
+    def answer(self) -> frozenset[str]:
+        return self.socket.answer(lambda _, request: {"text": control.apply(self.ledger, request)})
 
     def call(self, *pieces: bytes, every: float = 0.0, hang_up: bool = False) -> dict[str, object]:
         """Send these pieces from beside; gives the answer, {} when there was none."""
@@ -54,10 +59,19 @@ class Door:
         sender = threading.Thread(target=send)
         sender.start()
         end = time.monotonic() + 2
-        while not self.socket.answer(self.ledger) and sender.is_alive() and time.monotonic() < end:
+        while not self.answer() and sender.is_alive() and time.monotonic() < end:
             time.sleep(0.001)
         sender.join(10)
         return json.loads(answers[0]) if answers and answers[0] else {}
+
+
+class Peer:
+    """As if somebody with this uid had come."""
+
+    size = 12
+
+    def unpack(self, _: bytes) -> tuple[int, int, int]:
+        return 1, 4711, 4711
 
 
 @pytest.fixture
@@ -113,26 +127,44 @@ def test_what_is_no_order_changes_nothing_and_the_next_one_is_taken(door: Door, 
     assert door.ledger.memory().orders.paused
 
 
-def test_who_sends_slowly_keeps_the_daemon_no_longer_than_a_request_may_take(door: Door) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.connect(str(door.folder / control.SOCKET_NAME))
-        halt = threading.Event()
-
-        def drip() -> None:
-            while not halt.wait(0.2):
-                try:
-                    client.sendall(b" ")
-                except OSError:
-                    return
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
+def test_who_sends_slowly_or_reads_nothing_keeps_nobody_waiting(door: Door) -> None:
+    with contextlib.ExitStack() as stack:
+        for sent in (b"", b'{"do"', b" "):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.connect(str(door.folder / control.SOCKET_NAME))
+            client.sendall(sent)
         begun = time.monotonic()
-        assert door.socket.answer(door.ledger) == ""
-        taken = time.monotonic() - begun
-        halt.set()
-        dripping.join()
-    assert taken < 2
+        assert door.answer() == frozenset()
+        assert time.monotonic() - begun < 0.5
+        assert door.call(order(do="pause"))["ok"]
+        deadline = time.monotonic() + 5
+        while len(door.socket.reading()) > 1 and time.monotonic() < deadline:
+            door.answer()
+        assert len(door.socket.reading()) == 1  # they were shown out
+        assert b"cut off" in client.recv(65536)
+
+
+def test_a_long_answer_is_sent_as_it_is_read(door: Door) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(0.05)
+        client.connect(str(door.folder / control.SOCKET_NAME))
+        client.sendall(order(do="status"))
+        got = b""
+        while not got.endswith(b"\n"):
+            door.socket.answer(lambda _, __: {"text": "x" * 3_000_000})
+            with contextlib.suppress(TimeoutError):
+                got += client.recv(100_000)
+    assert len(got) > 3_000_000
+
+
+def test_others_than_admins_may_not_come_too_often(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1)
+    monkeypatch.setattr("slurm_reserve.door._PEER", Peer())
+    answers = [door.call(order(do="pause"))["ok"] for _ in range(MOST_REQUESTS)]
+    assert all(answers)
+    refused = door.call(order(do="pause"))
+    assert "too many requests" in str(refused["text"])
+    assert str(door.socket.patience) != "None"  # for a moment nobody is let in
 
 
 def test_who_hangs_up_has_given_the_order_all_the_same(door: Door) -> None:
@@ -146,7 +178,7 @@ def test_many_who_hang_up_at_once_leave_the_socket_usable(door: Door) -> None:
         client.connect(str(door.folder / control.SOCKET_NAME))
         client.close()
     for _ in clients:
-        assert door.socket.answer(door.ledger) == ""
+        assert door.answer() == frozenset()
     assert door.call(order(do="pause"))["ok"]
 
 
