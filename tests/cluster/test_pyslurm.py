@@ -36,8 +36,14 @@ def slurm(lab: Lab) -> Iterator[PyslurmSlurm]:
 
 
 def seen(cluster: Cluster) -> dict[str, Job]:
-    """What must be the same: all but a limit on an array's tasks, which squeue -r does not print."""
-    return {job.id: replace(job, array_limit=0, dependency=job.dependency.partition("(")[0]) for job in cluster.jobs}
+    """What must be the same: all but what squeue does not print, limits of an array's tasks and of more than a year."""
+    return {job.id: _as_squeue_prints_it(job) for job in cluster.jobs}
+
+
+def _as_squeue_prints_it(job: Job) -> Job:
+    is_longer = job.time_limit is not None and job.time_limit > timedelta(days=365)
+    limit = None if is_longer else job.time_limit
+    return replace(job, array_limit=0, time_limit=limit, dependency=job.dependency.partition("(")[0])
 
 
 def test_every_kind_of_request_is_seen_as_the_commands_see_it(lab: Lab, slurm: PyslurmSlurm) -> None:
