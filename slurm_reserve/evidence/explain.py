@@ -98,7 +98,7 @@ def _chain(loan: LoanFact, entries: Sequence[Recorded], waits: Sequence[WaitFact
         if wait.started is not None and loan.cause.endswith(f" for job {wait.job} of {wait.user}"):
             steps.append(Step(wait.started, "owner", f"job {wait.job} of {printable(wait.user, 64)} began"))
             break
-    return sorted(steps, key=lambda step: step.at)
+    return sorted(steps, key=lambda step: int(step.at.timestamp()))  # Slurm tells whole seconds: causes come first
 
 
 def moment(at: datetime | None) -> str:
