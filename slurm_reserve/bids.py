@@ -64,6 +64,17 @@ def run_time_in(comment: str) -> timedelta | None:
     return timedelta(seconds=int(found[1]) * _SECONDS[found[2]]) if found else None
 
 
+@lru_cache(maxsize=4096)
+def saved_in(comment: str) -> datetime | None:
+    """`saved=2030-01-31T18:00:00Z` in a comment: when the job last saved its work, by its own word."""
+    said = value(comment, "saved")
+    try:
+        found = datetime.fromisoformat(said) if said else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
+
+
 def value(comment: str, key: str) -> str:
     """What stands behind `key=` in a comment; "" where it stands there twice, or not at all."""
     if f"{key}=" not in comment:

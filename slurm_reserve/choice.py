@@ -108,12 +108,18 @@ class Market:
                 self.lending.unplaced.append(job)
         return not why
 
+    def _in_turn(self, job: Job) -> list[Lot]:
+        """Lots in their order; but first those whose nodes will be idle just long enough for a short job (B33)."""
+        if not self.view.memory.spells or not job.batch or job.time_limit is None:
+            return self.lots
+        return sorted(self.lots, key=lambda lot: (lot.ground.spec.lend.last, lot.spares(job)))
+
     def _lend(self, job: Job, like: Like, only: frozenset[str]) -> str:
         """Why no lot takes it; "" when one did. A cap is one's own, and so no answer for others that are alike."""
         why, is_for_all = "no reservation has nodes to lend", not only
         if is_enough := len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
             why = "its turn comes: so many loans are made at once"
-        for lot in () if is_enough else self.lots:
+        for lot in () if is_enough else self._in_turn(job):
             spec = lot.ground.spec
             if (only and spec.name not in only) or job.reservation not in ("", spec.lend_name):
                 continue

@@ -209,7 +209,7 @@ class Executor:
     def _note_pain(self, job: Job) -> None:
         """What it costs its user goes to what earlier evictions did."""
         now, memory = self.clock(), self.ledger.memory()
-        lost = victims.Look(now, saved=memory.saved).lost(job)
+        lost = victims.Look(now).lost(job)
         before = victims.pain(memory.pains.get(job.user), now)
         self.ledger.put("pains", job.user, {"lost": before + lost, "at": now})
 

@@ -185,7 +185,6 @@ def _memory(memory: Memory, jobs: Iterable[Job], names: frozenset[str], nodes: f
         waiting_since=of_jobs(memory.waiting_since),
         not_before=of_jobs(memory.not_before),
         unfit=of_jobs(memory.unfit),
-        saved=of_jobs(memory.saved),
         forecasts=of_jobs(memory.forecasts),
         scores={name: each for name, each in memory.scores.items() if name in names},
         tallies={name: each for name, each in memory.tallies.items() if name in ids},

@@ -42,7 +42,7 @@ TRY_AGAIN = 5.0  # seconds after a failure
 KINDS: Final = (
     "lease",  # which lease of several daemons is ours
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
-    "corrected", "saved", "tallies", "pains", "spells", "orders", "load", "unfit",
+    "corrected", "tallies", "pains", "spells", "orders", "load", "unfit",
     "forecasts", "scores",
 )  # fmt: skip
 # What was noted by our own clock; the rest is Slurm's word or an admin's.
@@ -149,7 +149,7 @@ class Ledger:
 
     def keep_only(self, job_ids: frozenset[str]) -> None:
         """Forget what is remembered of jobs that are over. A task may still be part of its array's record."""
-        for kind in ("attached", "notices", "evicted", "not_before", "saved", "unfit"):
+        for kind in ("attached", "notices", "evicted", "not_before", "unfit"):
             for key in map(_job_key, tuple(self._facts[kind])):
                 if not job_ids & {key.id, key.id.split("_")[0]}:
                     self.drop(kind, key)
@@ -231,7 +231,6 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
         unfit=jobs("unfit", str),
         eviction_times=tuple(_time(json.loads(value)) for value in facts["eviction_times"].values()),
         corrected={key: _corrected(json.loads(value)) for key, value in facts["corrected"].items()},
-        saved=jobs("saved", _time),
         tallies={key: _tally(json.loads(value)) for key, value in facts["tallies"].items()},
         pains={key: _pain(json.loads(value)) for key, value in facts["pains"].items()},
         forecasts=jobs("forecasts", lambda v: Forecast(**v)),

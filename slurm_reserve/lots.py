@@ -33,12 +33,38 @@ class Lot:
         view = self.ground.view
         if why := too_long(view, job, self.ground):
             return Fit(Answer.NO, why=why)
-        placed = self.rooms.fit(job, view.exclusive_partitions)
+        placed = self._snug(job) or self.rooms.fit(job, view.exclusive_partitions)
         if placed and len(placed.nodes & self._idle) > self._may_open():
             placed = self._lent.fit(job, view.exclusive_partitions)
         if not placed and len(view.in_time(job, self.rooms, self._begins)) < len(self.rooms):
             return Fit(placed.answer, why=f"{placed.why}; elsewhere it would run into {self._what_begins()}")
         return placed
+
+    def spares(self, job: Job) -> float:
+        """Seconds for which a node is likely to stay idle beyond what a job needs; endless where none will do."""
+        return min((likely - _needs(job) for likely in self._likely.values() if likely >= _needs(job)), default=_NEVER)
+
+    def _snug(self, job: Job) -> Fit | None:
+        """On the nodes that are likely to stay idle just long enough: the others are for those that need longer.
+
+        For jobs that could be requeued alone, since it is no more than likely.
+        """
+        if not self._likely or not job.batch or job.time_limit is None:
+            return None
+        view, needs = self.ground.view, _needs(job)
+        rooms = [room for room in self.rooms if self._likely.get(room.node.name, -1.0) >= needs]
+        rooms.sort(key=lambda room: self._likely[room.node.name])
+        placed = fit(job, view.in_time(job, rooms, self._begins), view.exclusive_partitions) if rooms else None
+        return placed or None
+
+    @cached_property
+    def _likely(self) -> dict[str, float]:
+        """For how many more seconds each idle node of an owner whose past is known is likely to stay so."""
+        view, name = self.ground.view, self.ground.spec.name
+        if name not in view.memory.spells:
+            return {}
+        known = {node: idleness.likely_idle(view, name, node) for node in self._idle}
+        return {node: likely.total_seconds() for node, likely in known.items() if likely is not None}
 
     def take(self, placed: Fit) -> None:
         """What the job takes is gone."""
@@ -82,6 +108,14 @@ class Lot:
     def _what_begins(self) -> str:
         names = {room.node.name for room in self.rooms}
         return "an owner's job that is expected" if names & self.ground.expected.keys() else "maintenance"
+
+
+_NEVER = float("inf")
+
+
+def _needs(job: Job) -> float:
+    """Seconds that a job may run."""
+    return job.time_limit.total_seconds() if job.time_limit is not None else _NEVER
 
 
 def lot(view: View, ground: Ground, withheld: dict[str, str]) -> Lot:

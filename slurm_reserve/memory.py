@@ -147,7 +147,6 @@ class Memory:
     unfit: Mapping[JobKey, str] = field(default_factory=dict)  # borrowers that are not lent to -> why
     eviction_times: tuple[datetime, ...] = ()  # of the last hour, for the brake
     corrected: Mapping[str, Corrected] = field(default_factory=dict)  # "reservation aspect" -> what was put right
-    saved: Mapping[JobKey, datetime] = field(default_factory=dict)  # when a borrower last saved its work
     tallies: Mapping[str, Tally] = field(default_factory=dict)  # id of a borrower's request -> its run time
     pains: Mapping[str, Pain] = field(default_factory=dict)  # user -> what evictions have cost
     spells: Mapping[str, Spells] = field(default_factory=dict)  # reservation -> how long its nodes used to be idle

@@ -289,6 +289,7 @@ class LendingModel(Strict):
     max_nodes_per_account: Count | None = None
     max_run_time: Interval | None = None
     expires_in_comment: bool | None = None
+    saved_in_comment: bool | None = None
     refuse: Annotated[frozenset[Reluctance], BeforeValidator(_words)] | None = None
     max_evictions: Annotated[int, Field(ge=1, strict=True)] | None = None
     after_max_evictions: AfterMost | None = None

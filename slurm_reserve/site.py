@@ -201,10 +201,12 @@ class Lending:
     max_run_time: timedelta | None = None  # of a borrower, all its runs together; then it is ended for good
     expires_in_comment: bool = False  # whether `expires=` and `run_time=` in a borrower's comment hold
 
+    saved_in_comment: bool = False  # whether `saved=` in a borrower's comment counts as its last save
+
     @property
     def reads_words(self) -> bool:
         """Whether nice and comment of jobs matter, and so must be read."""
-        return self.bid in (BidBy.NICE, BidBy.COMMENT) or self.expires_in_comment
+        return self.bid in (BidBy.NICE, BidBy.COMMENT) or self.expires_in_comment or self.saved_in_comment
 
     @property
     def ends_borrowers(self) -> bool:

@@ -31,7 +31,6 @@ class Look:
 
     now: datetime
     told: frozenset[JobKey] = frozenset()  # have had their notice, and go before others
-    saved: Mapping[JobKey, datetime] = field(default_factory=dict)  # when they last saved their work
     pains: Mapping[str, Pain] = field(default_factory=dict)
     lending: Lending = field(default_factory=Lending)
 
@@ -39,13 +38,17 @@ class Look:
     def of(view: View) -> Look:
         """At this moment."""
         memory = view.memory
-        return Look(view.cluster.at, frozenset(memory.notices), memory.saved, memory.pains, view.site.lending)
+        return Look(view.cluster.at, frozenset(memory.notices), memory.pains, view.site.lending)
 
     def lost(self, job: Job) -> timedelta:
-        """CPU time that is thrown away when the job goes now: since its start, or since it last saved its work."""
+        """CPU time that is thrown away when the job goes now: since its start, or since it last saved its work.
+
+        When that was is the job's own word, where the site reads it; who boasts goes first.
+        """
         if job.started is None:
             return timedelta(0)
-        since = max(job.started, self.saved.get(job.key, job.started))
+        saved = bids.saved_in(job.comment) if "saved=" in job.comment else None
+        since = max(job.started, saved or job.started)
         return max(self.now - since, timedelta(0)) * job.shape.cpus
 
     def bid(self, job: Job) -> Decimal:

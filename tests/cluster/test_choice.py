@@ -168,6 +168,23 @@ def test_how_long_nodes_used_to_stay_idle_is_remembered_and_decides_which_is_len
     stage.runs(stage.borrow("bob", "--exclusive"), "n2")
 
 
+@pytest.mark.behaviour("B28")
+def test_a_borrower_that_has_just_saved_loses_least_and_goes_first(stage: Stage) -> None:
+    stage.keys["lending"] = {"partitions": ["preempt"], "saved_in_comment": True}
+    stage.start(physics={"owner": ALICE, "nodes": "n[1-2]"})
+    stage.fill("n3", "n4")
+    save = 'while :; do scontrol update JobId=$SLURM_JOB_ID Comment="saved=$(date -u +%FT%TZ)"; sleep 2; done'
+    old = stage.borrow("bob", "--exclusive", wrap=save)
+    stage.runs(old)
+    time.sleep(4)
+    young = stage.borrow("dave", "--exclusive")
+    stage.runs(young)
+    time.sleep(4)
+    stage.runs(stage.submit("alice", "--exclusive"))
+    waits_outside(stage, old)
+    assert stage.jobs()[young].state == "RUNNING"
+
+
 @pytest.mark.behaviour("B34")
 def test_a_node_is_not_lent_before_it_has_been_idle_for_long_enough(stage: Stage) -> None:
     stage.start(physics={"owner": ALICE, "nodes": "n1", "lend": {"after_idle": "6s"}})

@@ -189,6 +189,21 @@ def test_the_longer_a_short_idler_has_been_idle_the_less_is_known(idle: int) -> 
     assert idleness.likely_left(spells(short=100), timedelta(seconds=60 + idle)) is None
 
 
+def test_a_short_job_goes_where_the_owner_is_likely_back_soon_and_a_long_one_where_not() -> None:
+    chemistry = replace(spec("chemistry", "n2"), owner=spec().owner.__class__(users=frozenset({"dave"})))
+    both = (reservation("physics", "n1"), reservation("chemistry", "n2"), FULL)
+    of_site = site(chemistry, spec("physics", "n1"))
+    soon, late = ([timedelta(minutes=minutes)] * 9 for minutes in (20, 2880))
+    past = {"physics": idleness.counted((), soon), "chemistry": idleness.counted((), late)}
+    for minutes, name in ((10, "physics"), (60, "chemistry"), (None, "chemistry")):
+        waits = borrower("7").but(time_limit=timedelta(minutes=minutes) if minutes else None)
+        (loan,) = make(of_site, *both, waits, spells=past).loans
+        assert (minutes, loan.reservation) == (minutes, name)
+    interactive = borrower("7").but(time_limit=timedelta(minutes=10), batch=False)  # it would be lost
+    (loan,) = make(of_site, *both, interactive, spells=past).loans
+    assert loan.reservation == "chemistry"
+
+
 def test_an_idle_time_is_counted_when_an_owners_job_ends_it() -> None:
     since = {"n1": NOW - timedelta(minutes=20), "n2": NOW - timedelta(minutes=20)}
     seen = cluster(FOUR, R, job("1").of("alice").whole_nodes(1).on("n1"), borrower("2").on("n2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import combinations
@@ -64,8 +65,12 @@ def test_without_bids_the_least_lost_work_goes_first() -> None:
 
 
 def test_work_that_was_saved_is_not_lost() -> None:
-    saved = {OLD.key: NOW - timedelta(seconds=5)}
-    assert ids(victims.choose(ALL, frees(ALL, 1), Look(NOW, saved=saved))) == {"1"}
+    jobs = [
+        replace(job, comment=f"bid=1 saved={NOW - timedelta(seconds=5):%FT%TZ}") if job is OLD else job for job in ALL
+    ]
+    assert ids(victims.choose(jobs, frees(jobs, 1), Look(NOW))) == {"1"}
+    nonsense = [replace(job, comment="saved=soon saved=now") if job is OLD else job for job in ALL]
+    assert ids(victims.choose(nonsense, frees(nonsense, 1), Look(NOW))) != {"1"}
 
 
 def test_pain_is_spread_over_users() -> None:
