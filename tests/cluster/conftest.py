@@ -10,7 +10,7 @@ from slurm_reserve.lab import Lab, LabSpec
 from tests.cluster.stage import Stage
 
 # Scheduling passes as often as on a busy cluster, so that the tests need not wait for Slurm's idle rhythm.
-QUICK = "SchedulerParameters=batch_sched_delay=0,sched_min_interval=200000,bf_interval=2"
+QUICK = "SchedulerParameters=batch_sched_delay=0,sched_min_interval=200000,bf_interval=2,bf_max_job_part=50"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -56,13 +57,18 @@ def test_an_owner_takes_her_nodes_back_and_offers_them_again_and_nobody_else_can
     assert by(stage, "alice", "lend", "physics", "off") == (0, "lending of physics is off\n")
     stage.waits(borrower)
     assert stage.field(borrower, "Restarts") == "1"
-    said = by(stage, "alice", "status")[1]
-    assert "physics: nothing more is lent: lending is off" in said
-    assert "n1: idle" in said
+    stage.wait(
+        lambda: "n1: idle" in by(stage, "alice", "status")[1], 15, "she sees it idle"
+    )  # as the daemon last looked
+    assert "physics: nothing more is lent: lending is off" in by(stage, "alice", "status")[1]
     by(stage, "alice", "lend", "physics", "on")
     stage.runs(borrower, "n1")
-    seen = json.loads(by(stage, "alice", "--json", "status")[1])["reservations"]["physics"]
-    assert seen["nodes"] == {"n1": {"state": "lent", "jobs": [borrower]}}
+
+    def hers() -> dict[str, Any]:
+        return dict(json.loads(by(stage, "alice", "--json", "status")[1])["reservations"]["physics"])
+
+    stage.wait(lambda: hers()["nodes"] == {"n1": {"state": "lent", "jobs": [borrower]}}, 15, "she sees it lent")
+    seen = hers()
     assert seen["lending"] == "on"
     assert "bob" not in json.dumps(seen)
     assert by(stage, "alice", "reclaim", "physics", "--for", "1h")[0] == 0

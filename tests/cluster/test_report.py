@@ -57,7 +57,13 @@ def agrees(stage: Stage, loans: int, timeout: float) -> dict[str, Any]:
         return [job for job in stage.jobs() if job.split("_")[0] in (array, long)]
 
     stage.wait(lambda: not left(), timeout, "all borrowers are done")
-    stage.wait(lambda: not any("Unknown" in row["End"] for row in rows(stage)), 20, "sacct has their ends")
+
+    def is_in_sacct() -> bool:
+        found = rows(stage)
+        is_whole = len([row for row in found if row["Partition"] == "preempt"]) >= loans
+        return is_whole and not any("Unknown" in row["End"] for row in found)
+
+    stage.wait(is_in_sacct, 60, "sacct has them all, with their ends")
     return dict(json.loads(stage.cli("--json", "report", "--since", "1h").stdout))
 
 
