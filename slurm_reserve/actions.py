@@ -68,6 +68,7 @@ class AttachJob:
     reservation: str
     reason: str
     is_requeue_needed: bool = False  # not where the job would be lost when it is evicted
+    is_append_needed: bool = False  # nor where it would overwrite its output
     bid: Decimal = Decimal(0)  # what a borrower bids for it: of a node, for an hour
 
 

@@ -122,9 +122,12 @@ class Executor:
         return Status.DONE
 
     def _attach(self, action: AttachJob) -> Status:
-        """What cannot be requeued is lent to only where the site allows it; Slurm says it of one job at a time."""
+        """Whom an eviction would cost too much is lent to only as the site allows; Slurm says it of one at a time."""
         if action.is_requeue_needed and not self.slurm.is_requeued(action.job.id):
             self.ledger.put("unfit", action.job, "it would be lost, for it is not to be requeued (--no-requeue)")
+            return Status.UNFIT
+        if action.is_append_needed and not self.slurm.appends_output(action.job.id):
+            self.ledger.put("unfit", action.job, "it would overwrite its output: no --open-mode=append in its script")
             return Status.UNFIT
         self.ledger.put("attached", action.job, {"reservation": action.reservation, "at": self.clock()})
         self.slurm.set_job_reservation(action.job, action.reservation)

@@ -313,8 +313,12 @@ def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
         yield change
     for loan in loans:
         if loan.job.reservation != name:
-            is_choosy = loan.job.batch and Reluctance.NO_REQUEUE in view.site.lending.refuse
-            yield AttachJob(loan.job.key, name, loan.reason, is_choosy, bids.bid(view.site.lending, loan.job))
+            refused = view.site.lending.refuse if loan.job.batch else frozenset()
+            truncates = view.cluster.config.printed.get("JobFileAppend", "0") == "0"
+            yield AttachJob(
+                loan.job.key, name, loan.reason, Reluctance.NO_REQUEUE in refused,
+                truncates and Reluctance.OVERWRITES in refused, bid=bids.bid(view.site.lending, loan.job),
+            )  # fmt: skip
 
 
 def _grow(

@@ -62,6 +62,7 @@ class Reluctance(StrEnum):
 
     INTERACTIVE = "interactive"  # salloc and srun: they cannot be requeued
     NO_REQUEUE = "no_requeue"  # submitted with --no-requeue, or Requeue=0
+    OVERWRITES = "overwrites"  # what it had written is gone when it starts again: no --open-mode=append in its script
 
 
 class AfterMost(StrEnum):

@@ -19,7 +19,7 @@ from slurm_reserve.slurm import arguments, jobs, text
 from slurm_reserve.slurm.command import Commands, Wrap
 from slurm_reserve.slurm.kept import Kept
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
-from slurm_reserve.slurm.script import own_signal
+from slurm_reserve.slurm.script import appends, own_signal
 from slurm_reserve.slurm.shapes import Terms
 
 KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
@@ -162,11 +162,19 @@ class CliSlurm:
 
     def read_own_signal(self, job_id: str) -> tuple[str, bool] | None:
         """What the job's script names as `--signal`; None also where the script cannot be read."""
+        script = self._script(job_id)
+        return own_signal(script) if script is not None else None
+
+    def appends_output(self, job_id: str) -> bool:
+        """Whether the job's script says `--open-mode=append`; an option of sbatch's own is told by no command."""
+        script = self._script(job_id)
+        return script is None or appends(script)
+
+    def _script(self, job_id: str) -> str | None:
         try:
-            script = self._commands.read("scontrol", "write", "batch_script", arguments.job(job_id), "-")
+            return self._commands.read("scontrol", "write", "batch_script", arguments.job(job_id), "-")
         except SlurmError:
             return None
-        return own_signal(script)
 
     def is_requeued(self, job_id: str) -> bool:
         """Whether a batch job would be requeued. A user who writes the words into the job's name fools only himself."""

@@ -61,6 +61,10 @@ class Slurm(Protocol):
         """What the job's script names as `--signal`, and whether the batch shell alone is to get it; None for none."""
         ...
 
+    def appends_output(self, job_id: str) -> bool:
+        """Whether the job's script says `--open-mode=append`; True when the script cannot be read."""
+        ...
+
     def is_requeued(self, job_id: str) -> bool:
         """Whether a batch job would be requeued (Requeue=1); True when it cannot be read."""
         ...

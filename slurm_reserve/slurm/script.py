@@ -27,6 +27,14 @@ def time_limit(script: str) -> str:
     return found
 
 
+_APPEND = re.compile(r"(?:^|\s)--open-mode[=\s]\s*[\"']?a(?:ppend)?\b")
+
+
+def appends(script: str) -> bool:
+    """Whether the job goes on in its output files when it starts again: sbatch(1), --open-mode."""
+    return any(_APPEND.search(options) for options in _options(script))
+
+
 def own_signal(script: str) -> tuple[str, bool] | None:
     """The signal that the job wants before it ends, and whether only its batch shell is to get it."""
     found = None

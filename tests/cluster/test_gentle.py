@@ -122,12 +122,14 @@ def test_a_job_that_cannot_be_requeued_ends_with_a_reason(stage: Stage) -> None:
 
 @pytest.mark.behaviour("B23")
 def test_what_would_be_lost_is_not_lent_to_where_the_site_says_so(stage: Stage) -> None:
-    start(stage, {"refuse": ["interactive", "no_requeue"]})
-    stubborn = stage.borrow("bob", "--exclusive", "--no-requeue")
-    stage.wait(lambda: "not to be requeued" in stage.cli("plan").stdout, 15, "the plan says why")
-    good = stage.borrow("dave", "--exclusive")
-    stage.runs(good, "n1")
-    assert stage.waits(stubborn).reservation in ("", "(null)")
+    start(stage, {"refuse": ["interactive", "no_requeue", "overwrites"]})
+    append = "#!/bin/bash\n#SBATCH -p preempt --exclusive --open-mode=append\nsleep 1000\n"
+    stubborn = stage.lab.sbatch("bob", "--no-requeue", script=append)
+    careless = stage.borrow("bob", "--exclusive")
+    for why in ("not to be requeued", "it would overwrite its output"):
+        stage.wait(lambda why=why: why in " ".join(stage.cli("plan").stdout.split()), 15, "the plan says why")
+    stage.runs(stage.lab.sbatch("dave", script=append), "n1")
+    assert all(stage.waits(job).reservation in ("", "(null)") for job in (stubborn, careless))
 
 
 def test_a_borrower_is_left_the_run_time_that_it_was_promised(stage: Stage) -> None:

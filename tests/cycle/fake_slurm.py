@@ -14,7 +14,16 @@ from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
 from tests.builders import NOW, JobBuilder, cluster
 
 READS = frozenset(
-    {"observe", "read_job", "read_submission", "read_nodes", "read_comments", "read_own_signal", "is_requeued"}
+    {
+        "observe",
+        "read_job",
+        "read_submission",
+        "read_nodes",
+        "read_comments",
+        "read_own_signal",
+        "is_requeued",
+        "appends_output",
+    }
 )
 
 
@@ -69,6 +78,10 @@ class FakeSlurm:
     def read_own_signal(self, job_id: str) -> tuple[str, bool] | None:
         self._reach("read_own_signal")
         return self.own_signals.get(job_id)
+
+    def appends_output(self, job_id: str) -> bool:
+        self._reach("appends_output")
+        return True
 
     def is_requeued(self, job_id: str) -> bool:
         self._reach("is_requeued")

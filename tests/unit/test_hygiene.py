@@ -15,7 +15,7 @@ from slurm_reserve.memory import Evicted, Memory, Notice
 from slurm_reserve.model import JobKey
 from slurm_reserve.plan import Plan, make
 from slurm_reserve.site import AfterMost, Lending, ReclaimPolicy, Reluctance, ReservationSpec, Site
-from slurm_reserve.slurm.script import own_signal
+from slurm_reserve.slurm.script import appends, own_signal
 
 from tests.builders import NOW, JobBuilder, cluster, job, nodes, reservation, site, spec, view
 
@@ -226,13 +226,14 @@ def test_only_those_that_were_evicted_or_told_are_held_or_written_to() -> None:
 def test_what_would_be_lost_is_lent_to_only_where_the_site_allows_it() -> None:
     waits = job("5").borrower().whole_nodes(1).but(batch=False)
     full = job("90").of("carol").whole_nodes(2).on("n3", "n4")
-    choosy = limited(refuse=frozenset({Reluctance.INTERACTIVE, Reluctance.NO_REQUEUE}))
+    choosy = limited(refuse=frozenset({Reluctance.INTERACTIVE, Reluctance.NO_REQUEUE, Reluctance.OVERWRITES}))
     assert make(view(site(one()), cluster(FOUR, R, waits, full))).loans
     refused = make(view(choosy, cluster(FOUR, R, waits, full)))
     assert refused.not_lent == {"5": "it would be lost, for it is interactive"}
     batch = cluster(FOUR, R, waits.but(batch=True), full)
     (sent,) = [a for a in make(view(choosy, batch)).actions if isinstance(a, AttachJob)]
     assert sent.is_requeue_needed
+    assert sent.is_append_needed
     unfit = Memory(made=MADE, unfit={waits.job.key: "it would be lost"})
     assert make(view(choosy, batch, unfit)).not_lent == {"5": "it would be lost"}
 
@@ -271,6 +272,19 @@ def test_a_comment_that_is_too_long_is_left_alone() -> None:
 )
 def test_a_scripts_own_signal_is_found(line: str, found: tuple[str, bool] | None) -> None:
     assert own_signal(f"#!/bin/bash\n{line}\nsleep 1\n#SBATCH --signal=HUP\n") == found
+
+
+@pytest.mark.parametrize(
+    ("line", "does"),
+    [
+        ("#SBATCH --open-mode=append", True),
+        ("#SBATCH -t5 --open-mode=a", True),
+        ("#SBATCH --open-mode=truncate", False),
+        ("", False),
+    ],
+)
+def test_a_script_that_appends_to_its_output_is_known(line: str, does: bool) -> None:
+    assert appends(f"#!/bin/bash\n{line}\nsleep 1\n#SBATCH --open-mode=append\n") is does
 
 
 @given(st.text())
