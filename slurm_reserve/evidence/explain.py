@@ -79,6 +79,9 @@ def chains(loans: Sequence[LoanFact], entries: Sequence[Recorded], waits: Sequen
     return [Chain(loan, tuple(_chain(loan, entries, waits))) for loan in loans]
 
 
+_AGAINST_IT = ("signal job", "requeue job", "cancel job")  # what may follow a start within the same second
+
+
 def _chain(loan: LoanFact, entries: Sequence[Recorded], waits: Sequence[WaitFact]) -> list[Step]:
     begin = loan.lent_at or loan.started or loan.submitted
     end = (loan.ended or datetime.max.replace(tzinfo=begin.tzinfo) - MARGIN) + MARGIN
@@ -91,7 +94,10 @@ def _chain(loan: LoanFact, entries: Sequence[Recorded], waits: Sequence[WaitFact
     evidence = [each for node, each in idle.items() if node in loan.nodes]
     steps = story([*made, *sorted(evidence, key=lambda e: e.entry.at), *of_job])
     if loan.started is not None:
-        steps.append(Step(loan.started, "began", f"job {loan.job} began on {listed(loan.nodes)}"))
+        told = (n for n, step in enumerate(steps) if step.text.startswith(_AGAINST_IT))
+        steps.insert(
+            next(told, len(steps)), Step(loan.started, "began", f"job {loan.job} began on {listed(loan.nodes)}")
+        )
     if loan.ended is not None:
         steps.append(Step(loan.ended, "ended", f"job {loan.job} {printable(loan.cause)}"))
     for wait in waits:

@@ -53,7 +53,7 @@ def test_one_command_prints_the_chain_of_a_borrowed_interval(stage: Stage) -> No
     missing = [text for text in order if not any(text in line for line in said)]
     assert not missing, chain
     places = [next(i for i, line in enumerate(said) if text in line) for text in order]
-    assert places[1:] == sorted(places[1:])
+    assert places[1:] == sorted(places[1:]), chain
     assert places[0] == 0
     loan = json.loads(stage.cli("--json", "history", "physics").stdout)[0]["loan"]
     assert (loan["user"], loan["nodes"], loan["cause"]) == ("bob", ["n1"], f"evicted for job {owners} of alice")
