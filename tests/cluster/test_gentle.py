@@ -149,7 +149,7 @@ def test_jobs_that_save_their_work_finish_with_the_same_answer_after_five_evicti
     stage.start(physics={"owner": ALICE, "nodes": "n[1-3]", "reclaim": {"notice": "30s"}})
     stage.fill("n4")
     home = stage.lab.spec.home("bob")
-    work = {"steps.sh": "24", "checkpoint.py": "600", "train.py": "24"}
+    work = {"steps.sh": "60", "checkpoint.py": "1500", "train.py": "60"}
     jobs = {}
     for name, size in work.items():
         stage.lab.put(f"{home}/{name}", (JOBS / name).read_text(), mode=0o755, user="bob")
@@ -163,13 +163,13 @@ def test_jobs_that_save_their_work_finish_with_the_same_answer_after_five_evicti
         stage.runs(owners, timeout=30)
         stage.cancel(owners)
         assert {stage.field(job, "Restarts") for job in jobs.values()} == {str(times)}
-    stage.wait(lambda: not [j for j in stage.jobs().values() if j.id in jobs.values()], 60, "all three finish")
+    stage.wait(lambda: not [j for j in stage.jobs().values() if j.id in jobs.values()], 120, "all three finish")
     for name, job in jobs.items():
         assert (name, stage.field(job, "JobState")) == (name, "COMPLETED")
     answers = {name: stage.lab.read(f"{home}/{name}.work/answer").strip() for name in work}
-    assert answers["steps.sh"] == str(sum(n * n for n in range(1, 25)))
-    assert answers["checkpoint.py"] == f"{sum(n * n for n in range(1, 601))} 600"  # and nothing done twice
-    assert answers["train.py"] == _undisturbed(stage, "train.py", "24")
+    assert answers["steps.sh"] == str(sum(n * n for n in range(1, 61)))
+    assert answers["checkpoint.py"] == f"{sum(n * n for n in range(1, 1501))} 1500"  # and nothing done twice
+    assert answers["train.py"] == _undisturbed(stage, "train.py", "60")
 
 
 def _undisturbed(stage: Stage, name: str, size: str) -> str:

@@ -144,8 +144,12 @@ def test_tasks_of_an_array_are_lent_to_one_by_one(stage: Stage) -> None:
     stage.fill("n3", "n4")
     array = stage.borrow("bob", "--exclusive", "--array=1-4")
     stage.wait(lambda: sum(j.nodes in ("n1", "n2") for j in stage.jobs().values()) == 2, 20, "two tasks run")
-    waiting = [j for j in stage.jobs().values() if j.id.startswith(array) and not j.nodes]
-    assert all(j.reservation in ("", "(null)") for j in waiting)
+
+    def is_free() -> bool:
+        waiting = [j for j in stage.jobs().values() if j.id.startswith(array) and not j.nodes]
+        return all(j.reservation in ("", "(null)") for j in waiting)
+
+    stage.wait(is_free, 20, "the others are sent nowhere")
     owners = stage.submit("alice", "--exclusive", "--reservation=physics")
     stage.runs(owners)
     running = [j for j in stage.jobs().values() if j.user == "bob" and j.state == "RUNNING"]

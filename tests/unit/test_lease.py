@@ -107,6 +107,6 @@ def test_nothing_is_changed_without_it(tmp_path: Path) -> None:
 
 
 def test_every_change_that_the_port_knows_needs_it() -> None:
-    reading = ("observe", "read_", "is_", "spent")
+    reading = ("observe", "read_", "is_", "appends_", "spent")
     methods = {name for name in vars(Slurm) if not name.startswith(("_", *reading)) and callable(getattr(Slurm, name))}
     assert methods == lease.CHANGES
