@@ -65,13 +65,15 @@ def _name(text: object) -> str:
 
 
 def _time(text: str) -> str:
+    """In UTC; a time that no zone can be found for, or that none can be told in, is refused before it is kept."""
     try:
-        aware = datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        aware = False
-    if not aware:
-        raise OrderError(f"{printable(text, 80)!r} is no time with its zone; write 2030-05-06T12:00:00+00:00")
-    return text
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            raise ValueError("no zone")
+        return found.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as error:
+        example = "2030-05-06T12:00:00+00:00"
+        raise OrderError(f"{printable(text, 80)!r} is no time with its zone; write {example}") from error
 
 
 def forget_past(ledger: Ledger, now: datetime) -> None:

@@ -54,7 +54,8 @@ def chance_of_loss(spells: Spells, idle: timedelta, runs_for: timedelta) -> floa
 def forecasts(view: View, sent: list[AttachJob]) -> dict[JobKey, Forecast]:
     """What is said of each borrower that was just lent to; nothing where nothing is known."""
     found = {}
-    jobs = {job.key: job for job in view.pending if sent}
+    ids = {action.job.id for action in sent}
+    jobs = {job.key: job for job in view.pending if job.id in ids} if ids else {}
     for action in sent:
         job, name = jobs.get(action.job), action.reservation.removesuffix(LEND_SUFFIX)
         there = view.cluster.reservations.get(name)
@@ -72,7 +73,8 @@ def settled(view: View) -> dict[JobKey, bool | None]:
     """Forecasts whose borrower has gone: whether it was evicted; None when it never ran, which scores nothing."""
     if not view.memory.forecasts:
         return {}
-    now = {job.key: job for job in view.cluster.jobs if job.id in {key.id for key in view.memory.forecasts}}
+    ids = {key.id for key in view.memory.forecasts}
+    now = {job.key: job for job in view.cluster.jobs if job.id in ids}
     runs = {job.id: job for job in now.values()}
     found: dict[JobKey, bool | None] = {}
     for key, forecast in view.memory.forecasts.items():

@@ -34,7 +34,7 @@ from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Evicted
 from slurm_reserve.model import Job, JobKey
 from slurm_reserve.site import LEND_SUFFIX
-from slurm_reserve.slurm.port import Slurm, SlurmRefusedError
+from slurm_reserve.slurm.port import Slurm, SlurmRefusedError, SlurmUnreadableError
 
 Clock = Callable[[], datetime]
 
@@ -199,7 +199,6 @@ class Executor:
         evicted = Evicted(self.clock(), action.cause, action.reservation, words.nodes(job.nodes))
         self.ledger.put_evicted(action.job, evicted)
         self.ledger.put("eviction_times", action.job, self.clock())
-        self._note_pain(job)
         if not (action.requeue and self._requeue(action)):
             self._note(action.job, f"cancelled {evicted.at:%Y-%m-%dT%H:%M:%S%z} for {action.cause}: {action.reason}")
             self.slurm.cancel_job(action.job)
@@ -207,6 +206,7 @@ class Executor:
             self.slurm.set_job_reservation(action.job, "")
             self.ledger.drop("attached", action.job)
         self.ledger.drop("notices", action.job)
+        self._note_pain(job)  # last: the owner waits for all that is before it
         return Status.DONE
 
     def _note_pain(self, job: Job) -> None:
@@ -255,10 +255,15 @@ class Executor:
         return Status.DONE
 
     def _note(self, job: JobKey, text: str) -> None:
-        """Say it in the job's comment; where that is refused, eviction and return go on without."""
+        """Say it in the job's comment; where that cannot be done, eviction and return go on without.
+
+        A comment that could not be read is not written: what others said in it would be lost.
+        """
         try:
-            self.slurm.set_job_comment(job, words.with_note(self.slurm.read_comments([job.id]).get(job.id, ""), text))
-        except (SlurmRefusedError, ValueError):
+            known = self.slurm.read_comments([job.id]).get(job.id)
+            if known is not None:
+                self.slurm.set_job_comment(job, words.with_note(known, text))
+        except (SlurmRefusedError, SlurmUnreadableError, ValueError):
             return
 
     def _mark_eviction(self, job: JobKey, mark: Callable[[Evicted], Evicted]) -> None:

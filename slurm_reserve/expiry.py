@@ -60,16 +60,16 @@ def over(view: View, counted: Mapping[str, Tally]) -> dict[JobKey, str]:
     return found
 
 
-def next_at(view: View, counted: Mapping[str, Tally]) -> datetime | None:
-    """When the next of those that run, or by the clock, will be over."""
+def next_at(view: View, counted: Mapping[str, Tally]) -> list[datetime]:
+    """When those that run now will be over, as far as that is to come."""
     if not view.site.lending.ends_borrowers:
-        return None
+        return []
     now, due = view.cluster.at, []
     for job in view.touched.values():
         tally, most = counted.get(request(job)), _most(view, job)
         if tally is not None and most is not None and view.is_borrower(job):
             due.append(now + most - _run_time(tally, now))
-    return min((at for at in due if at > now), default=None)
+    return [at for at in due if at > now]
 
 
 def _why_over(view: View, job: Job, tally: Tally | None, now: datetime) -> str:

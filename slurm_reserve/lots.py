@@ -33,7 +33,9 @@ class Lot:
         view = self.ground.view
         if why := too_long(view, job, self.ground):
             return Fit(Answer.NO, why=why)
-        placed = self._snug(job) or self.rooms.fit(job, view.exclusive_partitions)
+        placed = self.rooms.fit(job, view.exclusive_partitions)
+        if placed and placed.nodes & self._idle:  # what is lent already comes first
+            placed = self._snug(job) or placed
         if placed and len(placed.nodes & self._idle) > self._may_open():
             placed = self._lent.fit(job, view.exclusive_partitions)
         if not placed and len(view.in_time(job, self.rooms, self._begins)) < len(self.rooms):

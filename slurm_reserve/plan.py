@@ -109,7 +109,8 @@ def make(view: View) -> Plan:
     if view.site.mode is Mode.ACTIVE:
         groups.append(Group("end for good", tuple(ExpireJob(key, why) for key, why in over.items())))
     groups.append(Group("restore", tuple(restore.actions(view))))
-    groups.extend(returns.groups(view, frozenset(key for ground in grounds.values() for key in ground.victims)))
+    back = returns.returned(view)
+    groups.extend(returns.groups(view, frozenset(key for ground in grounds.values() for key in ground.victims), back))
     for name, ground in grounds.items():
         loans = [loan for loan in lent.loans if loan.reservation == name]
         groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
@@ -128,7 +129,7 @@ def make(view: View) -> Plan:
         forestalled=dict(hygiene.forestalled(view)),
         brake=lending.braked(view),
         tallies=tallies,
-        wake_at=_wake_at(view, groups, grounds, expiry.next_at(view, tallies)),
+        wake_at=_wake_at(view, groups, grounds, [*returns.awaited(back), *expiry.next_at(view, tallies)]),
     )
 
 
@@ -355,10 +356,8 @@ def _idle_since(view: View, grounds: Mapping[str, Ground]) -> dict[str, datetime
     return {node: view.memory.idle_since.get(node, view.cluster.at) for node in idle}
 
 
-def _wake_at(
-    view: View, groups: list[Group], grounds: Mapping[str, Ground], over_at: datetime | None
-) -> datetime | None:
-    """When a deadline falls, or at once where something was set going whose end is awaited."""
+def _wake_at(view: View, groups: list[Group], grounds: Mapping[str, Ground], later: list[datetime]) -> datetime | None:
+    """When a deadline falls, or a `later` time; at once where something was set going whose end is awaited."""
     now = view.cluster.at
     due = [at for g in grounds.values() for v in g.victims.values() if (at := _due(view, g, v.job)) > now]
     told = [a.deadline for group in groups for a in group.actions if isinstance(a, NotifyJob)]
@@ -366,7 +365,7 @@ def _wake_at(
         view.memory.notices[key].deadline for g in grounds.values() for key in g.victims if key in view.memory.notices
     ]
     due += [*told, now + WHILE_TOLD] if told else []  # one that was told may end sooner
-    due += [at for _, at, _ in returns.awaited(view)] + ([over_at] if over_at else [])
+    due += later
     soon = any(isinstance(a, EvictJob | CreateReservation) for group in groups for a in group.actions)
     restless = any(d.verdict is Verdict.ARRIVING for g in grounds.values() for d in g.decisions)
     awaited = any(view.is_going(job) for g in grounds.values() for job in g.going().values())

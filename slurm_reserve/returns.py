@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,16 +15,19 @@ from slurm_reserve.view import View
 BACK_TO_QUEUE_WITHIN = timedelta(days=1)  # for how long a requeued victim is looked for
 
 
-def groups(view: View, going: frozenset[JobKey]) -> Iterator[Group]:
+Returned = tuple[Job, datetime, Evicted]  # a victim that is back in the queue, when it may start, its eviction
+
+
+def groups(view: View, going: frozenset[JobKey], back: Iterable[Returned]) -> Iterator[Group]:
     """What is done for each of them; `going` are this plan's victims."""
     yield Group("may stay", tuple(_let_stay(view, going)))
-    for job, at, evicted in _returned(view):
+    for job, at, evicted in back:
         yield Group(f"back in the queue: {job.id}", tuple(_back(view, job, at, evicted)))
 
 
-def awaited(view: View) -> list[tuple[Job, datetime, Evicted]]:
-    """Those whose wait is still to be ended, and when."""
-    return [each for each in _returned(view) if each[0].reason == "BeginTime" and not each[2].is_back]
+def awaited(back: Iterable[Returned]) -> list[datetime]:
+    """When the waits are to be ended that still are."""
+    return [at for job, at, evicted in back if job.reason == "BeginTime" and not evicted.is_back]
 
 
 def _let_stay(view: View, going: frozenset[JobKey]) -> Iterator[Action]:
@@ -56,7 +59,7 @@ def _back(view: View, job: Job, at: datetime, evicted: Evicted) -> Iterator[Acti
         yield NoteJob(job.key, hygiene.note(view, job, evicted), "its user is to know")
 
 
-def _returned(view: View) -> list[tuple[Job, datetime, Evicted]]:
+def returned(view: View) -> list[Returned]:
     """Our victims that are pending again, and when each may start.
 
     A requeued job is known by its restarts, which grew by one: it was submitted anew.

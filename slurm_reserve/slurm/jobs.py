@@ -114,8 +114,11 @@ def parse_comments(text: str, end: str) -> dict[str, str]:
         raise unreadable("the comments", text[-160:], "incomplete")
     found = {}
     for record in records[1:]:
-        own, array, task, comment = record.split(FIELD, 3)
-        found[_identity(own, array, task)[0]] = "" if comment == "(null)" else comment
+        try:
+            own, array, task, comment = record.split(FIELD, 3)
+            found[_identity(own, array, task)[0]] = "" if comment == "(null)" else comment
+        except (ValueError, ReserveError) as error:
+            raise unreadable("a comment", record, str(error)) from error
     return found
 
 

@@ -90,6 +90,6 @@ def mortal(fate: Fate) -> type[cli.CliSlurm]:
 
 
 if __name__ == "__main__":
-    cli.CliSlurm = mortal(Fate(*sys.argv[1:6]))  # type: ignore[misc]
+    cli.CliSlurm = mortal(Fate(*sys.argv[1:6]))  # type: ignore[misc]  # the adapter is wrapped for this process alone
     sys.argv[1:6] = []
     main()

@@ -29,7 +29,7 @@ def borrowed_and_taken_back(stage: Stage) -> tuple[str, str]:
     return borrower, owners
 
 
-@pytest.mark.behaviour("B40", "B46")
+@pytest.mark.behaviour("B46")
 def test_one_command_prints_the_chain_of_a_borrowed_interval(stage: Stage) -> None:
     stage.start(physics={"owner": {"users": ["alice"]}, "nodes": "n1", "reclaim": {"notice": "1s", "signal": "USR1"}})
     borrower, owners = borrowed_and_taken_back(stage)

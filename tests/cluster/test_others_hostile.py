@@ -117,7 +117,7 @@ def jumping(stage: Stage) -> Stage:
         script = str(Path(__file__).with_name("jumping.py"))
         return [sys.executable, script, f"{stage.folder}/offset", "--site", stage.site_file, *words]
 
-    stage.argv = lambda *words: argv(*words) if words[0] == "run" else plain(*words)  # type: ignore[method-assign]
+    stage.argv = lambda *words: argv(*words) if words[0] == "run" else plain(*words)  # type: ignore[method-assign]  # of this stage alone
     return stage
 
 
@@ -195,7 +195,7 @@ def test_an_owner_is_served_while_others_submit_thousands_of_jobs(stage: Stage) 
         flood.wait(120)
     queued = int(stage.lab.run(["sh", "-c", "squeue -h -r | wc -l"]).stdout)
     assert queued > 1900
-    peak = [memory_of(stage) for _ in range(30) if not time.sleep(0.5)]  # type: ignore[func-returns-value]
+    peak = [memory_of(stage) for _ in range(30) if not time.sleep(0.5)]  # type: ignore[func-returns-value]  # sleeps between two looks
     owners = stage.submit("alice", "--exclusive")
     submitted = time.monotonic()
     stage.runs(owners, None, 25)

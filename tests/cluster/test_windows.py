@@ -67,7 +67,7 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
     stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "what was lent is back")
     assert now() < end
     assert stage.job(borrower).state == "PENDING"  # type: ignore[union-attr]  # it is there
-    stage.wait(lambda: stage.job(owners["requeue"]).state == "PENDING", 15, "it is back in the queue")  # type: ignore[union-attr]
+    stage.wait(lambda: stage.job(owners["requeue"]).state == "PENDING", 15, "it is back in the queue")  # type: ignore[union-attr]  # as above
     assert now() <= end
 
     def is_next() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from slurm_reserve.ledger import Ledger
 from slurm_reserve.plan import Plan
 from slurm_reserve.record import Recorder
 from slurm_reserve.site import Site
-from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
+from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError, SlurmUnreadableError
 from slurm_reserve.view import View
 
 from tests.builders import job, nodes, site, spec
@@ -282,6 +282,25 @@ def test_an_interactive_borrower_is_cancelled_for_it_cannot_be_requeued(rig: Rig
     rig.go_on()
     assert "7" not in rig.slurm.jobs
     assert rig.slurm.jobs["9"].state == "RUNNING"
+
+
+@pytest.mark.parametrize("how", ["unreadable", "unknown"])
+def test_a_comment_that_cannot_be_read_is_not_overwritten_and_stops_no_reclaim(
+    rig: Rig, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(job_ids: Sequence[str]) -> dict[str, str]:
+        if how == "unreadable":
+            raise SlurmUnreadableError("a comment: incomplete")
+        return {}
+
+    monkeypatch.setattr(rig.slurm, "read_comments", read)
+    rig.slurm.submit(BORROWER.but(batch=False))  # it is cancelled, and told why just before
+    rig.go_on()
+    rig.slurm.submit(OWNERS)
+    rig.go_on()
+    assert "7" not in rig.slurm.jobs
+    assert rig.slurm.jobs["9"].state == "RUNNING"
+    assert not rig.slurm.comments
 
 
 def test_idleness_is_written_down_with_its_evidence(rig: Rig) -> None:

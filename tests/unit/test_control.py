@@ -102,6 +102,7 @@ HOSTILE = [
     order(do=["pause"]),
     order(do="lend", reservation="physics", enabled=True, until="soon"),
     order(do="lend", reservation="physics", enabled=True, until="2030-05-06T12:00:00"),  # in which zone?
+    order(do="lend", reservation="physics", enabled=True, until="9999-12-31T23:59:59-23:59"),  # in no zone of ours
     order(do="lend", reservation="physics", enabled="yes", until=None),
     order(do="lend", reservation="a b", enabled=True, until=None),
     b'{"do": "lend", "reservation": "\\ud800", "enabled": true, "until": null}\n',

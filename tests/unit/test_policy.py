@@ -204,6 +204,14 @@ def test_a_short_job_goes_where_the_owner_is_likely_back_soon_and_a_long_one_whe
     assert loan.reservation == "chemistry"
 
 
+def test_a_node_that_is_lent_already_is_filled_before_another_is_opened() -> None:
+    half = borrower("1").in_("physics.lend").wanting(exclusive=False, cpus=1, memory_per_node=1000).on("n1")
+    past = {"physics": idleness.counted((), [timedelta(minutes=20)] * 9)}
+    small = borrower("7").but(time_limit=timedelta(minutes=10)).wanting(exclusive=False, cpus=1, memory_per_node=1000)
+    (loan,) = make(site(), R, reservation("physics.lend", "n1"), FULL, half, small, spells=past).loans
+    assert loan.nodes == {"n1"}
+
+
 def test_an_idle_time_is_counted_when_an_owners_job_ends_it() -> None:
     since = {"n1": NOW - timedelta(minutes=20), "n2": NOW - timedelta(minutes=20)}
     seen = cluster(FOUR, R, job("1").of("alice").whole_nodes(1).on("n1"), borrower("2").on("n2"))
