@@ -226,4 +226,4 @@ def test_nodes_come_back_at_a_word(stage: Stage) -> None:
     assert stage.jobs()[first].state == "RUNNING"
     stage.cli("lend", "physics", "off")
     stage.wait(lambda: "physics.lend" not in stage.reservations(), 15, "all come back")
-    assert stage.jobs()[first].state == "PENDING"
+    stage.wait(lambda: stage.jobs()[first].state == "PENDING", 15, "what ran there waits again")
