@@ -134,8 +134,7 @@ def following(windows: Iterable[Window], now: datetime) -> Span | None:
 
 def is_endless(windows: Iterable[Window], now: datetime) -> bool:
     """Whether nothing of a week is left out, so that there would be neither a begin nor an end."""
-    found = spans(windows, now)
-    return bool(found) and found[-1].end - found[0].begin > timedelta(days=_BACK + 2) and len(found) == 1
+    return any(span.end - span.begin > timedelta(days=_BACK + 2) for span in spans(windows, now))
 
 
 def meet(one: Iterable[Window], other: Iterable[Window], now: datetime) -> bool:

@@ -108,6 +108,14 @@ def test_a_window_is_read_back_as_it_was_written(window: Window) -> None:
     assert windows.parse(str(window)) == window
 
 
+# No end in one zone; what another one adds lies beside what is looked at of it, and within it.
+ENDLESS = [windows.parse("mon 00:00-01:47:59 America/New_York"), windows.parse("daily 00:00-24:00 Australia/Lord_Howe")]
+
+
+def test_windows_without_an_end_are_known_whatever_else_is_declared() -> None:
+    assert windows.is_endless(ENDLESS, datetime(2030, 9, 25, 0, 0, 40, tzinfo=UTC))
+
+
 @settings(deadline=None)
 @given(SETS, MOMENTS)
 def test_a_moment_is_in_a_span_or_before_one_and_all_moments_of_a_span_agree_on_it(
