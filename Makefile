@@ -46,7 +46,7 @@ containers:
 
 test-long: setup ## what takes longer; half an hour
 	@$(BIN)/pytest -q -m long tests/load $(ARGS)
-	@$(BIN)/pytest -q -m long --ignore tests/load $(TOGETHER) $(ARGS)
+	@$(BIN)/pytest -q -m long --ignore tests/load --hypothesis-profile=others $(TOGETHER) $(ARGS)
 
 bench: setup    ## the figures of the README, measured here; half an hour. ARGS="--json FILE"
 	@$(BIN)/python -m bench $(ARGS)

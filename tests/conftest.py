@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("here", deadline=None)  # machines are noisy: no test is timed
+# Machines are noisy: no test is timed. The suite tries the same examples each time, `make test-long` ever others.
+settings.register_profile("here", deadline=None, derandomize=True)
+settings.register_profile("others", deadline=None)
 settings.load_profile("here")
 
 # BEHAVIOURS says where to write, for runs whose checkout is not theirs to write to.
