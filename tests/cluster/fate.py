@@ -111,8 +111,7 @@ class Fated:
         stage = self.stage
         stage.runs(alice, "n1", 60)
         assert stage.field(alice, "Reservation") == "physics"
-        stage.waits(bob, 30)
-        stage.wait(lambda: stage.jobs()[bob].reservation in ("", "(null)"), 20, "bob is detached")
+        stage.waits_outside(bob)
         restarted = stage.field(bob, "Restarts")
         assert restarted in (restarts or ("1",))
         assert self.diary("bob").count("started") == starts
@@ -136,7 +135,7 @@ class Fated:
         """No job held or attached, no lend reservation, no node drained."""
         stage = self.stage
         stage.wait(lambda: list(stage.reservations()) == ["physics"], 30, "no lend reservation is left")
-        assert not [job for job in stage.jobs().values() if job.id not in self.ordinary]
+        stage.wait(lambda: stage.jobs().keys() <= set(self.ordinary), says="no job is left")
         states = self.lab.run(["sinfo", "-h", "-N", "-o", "%T"]).stdout
         assert not [state for state in states.split() if state.startswith(("drain", "down"))]
         stage.end()

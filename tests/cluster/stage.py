@@ -10,15 +10,20 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import yaml
 from slurm_reserve.evidence.reading import reading
 from slurm_reserve.lab import Lab
 
 T = TypeVar("T")
+
+# Seconds that a busy machine is left for anything to happen; where the time itself is tested, tests look at the clock.
+PATIENCE = 30
 
 SITE: dict[str, Any] = {
     "cluster": "lab",
@@ -80,10 +85,15 @@ class Stage:
         self.wait(lambda: all(name in self.reservations() for name in names), 15, f"{names} are made")
 
     def restart(self) -> None:
-        """Start the daemon; its log goes to a file in the lab."""
-        log = f"{self.folder}/daemon.log"
+        """Start the daemon, and wait until it serves; its log goes to a file in the lab."""
+        log, lives = f"{self.folder}/daemon.log", self._lives()
         shell = ["sh", "-c", 'exec "$@" 2>>"$0"', log, *self.argv("run")]
         self._daemon = self.lab.popen(shell, user=self.user, text=True)
+        self.wait(lambda: self._lives() > lives, says="the daemon serves")
+
+    def _lives(self) -> int:
+        """How often a daemon has started here."""
+        return self.log().count("] started ")
 
     def daemon_is(self, process: subprocess.Popen[str]) -> None:
         """It was started in another way."""
@@ -94,7 +104,7 @@ class Stage:
         assert self._daemon is not None
         daemon, self._daemon = self._daemon, None
         daemon.send_signal(sig)
-        return daemon.wait(20)
+        return daemon.wait(60)
 
     def send(self, sig: signal.Signals) -> None:
         assert self._daemon is not None
@@ -130,13 +140,17 @@ class Stage:
 
     def journal(self, kind: str = "") -> list[dict[str, str]]:
         """The journal's entries, oldest first."""
-        query = (
-            "import json,sqlite3,sys; db=sqlite3.connect(sys.argv[1]); db.row_factory=sqlite3.Row;"
-            "print(json.dumps([dict(r) for r in db.execute('select * from entries order by id')]))"
-        )
-        done = self.lab.run([self.lab.python, "-c", query, f"{self.folder}/state/journal.db"])
-        entries: list[dict[str, str]] = json.loads(done.stdout)
+        entries = self._ask_journal("SELECT * FROM entries ORDER BY id")
         return [entry for entry in entries if kind in ("", entry["kind"])]
+
+    def _ask_journal(self, query: str, *values: str) -> list[dict[str, str]]:
+        script = (
+            "import json,sqlite3,sys; db=sqlite3.connect(sys.argv[1]); db.row_factory=sqlite3.Row;"
+            "print(json.dumps([dict(r) for r in db.execute(sys.argv[2], sys.argv[3:])]))"
+        )
+        done = self.lab.run([self.lab.python, "-c", script, f"{self.folder}/state/journal.db", query, *values])
+        found: list[dict[str, str]] = json.loads(done.stdout)
+        return found
 
     # What users do
 
@@ -186,14 +200,15 @@ class Stage:
                 found[fields["ReservationName"]] = fields
         return found
 
-    def wait(self, what: Callable[[], T], timeout: float = 20, says: str = "it happens") -> T:
+    def wait(self, what: Callable[[], T], timeout: float = PATIENCE, says: str = "it happens") -> T:
+        """Wait until it is so; what is said to take less than PATIENCE is given as long as that."""
         try:
-            return self.lab.wait(what, timeout, says)
+            return self.lab.wait(what, max(timeout, PATIENCE), says)
         except Exception as error:
             error.add_note(f"daemon.log:\n{self.log()[-4000:]}")
             raise
 
-    def runs(self, job_id: str, where: str | None = None, timeout: float = 20) -> Seen:
+    def runs(self, job_id: str, where: str | None = None, timeout: float = PATIENCE) -> Seen:
         """Wait until a job runs (on that node)."""
 
         def running() -> Seen | None:
@@ -205,11 +220,48 @@ class Stage:
         assert seen is not None
         return seen
 
-    def waits(self, job_id: str, timeout: float = 20) -> Seen:
+    def heeds(self, job_id: str, *signals: signal.Signals) -> None:
+        """Wait until the script of a running batch job catches or ignores these: it has set its traps."""
+        wanted = sum(1 << (sig - 1) for sig in signals)
+        self.wait(lambda: wanted & ~self._heeded(job_id) == 0, says=f"the script of job {job_id} has set its traps")
+
+    def _heeded(self, job_id: str) -> int:
+        """The signals that the script of a job catches or ignores, as a mask; none when it has not begun."""
+        for step in self.lab.init.children():
+            with suppress(psutil.Error, OSError):
+                if f"[{job_id}.batch]" in " ".join(step.cmdline()):
+                    for script in step.children():
+                        if script.name() != step.name():  # else it is still slurmstepd's own
+                            status = Path(f"/proc/{script.pid}/status").read_text()
+                            masks = re.findall(r"^Sig(?:Ign|Cgt):\s*(\w+)", status, re.MULTILINE)
+                            return int(masks[0], 16) | int(masks[1], 16)
+        return 0
+
+    def sees(self, node: str, use: str) -> None:
+        """Wait until the daemon has seen a reserved node used so: by its "owner", "lent", "idle"."""
+
+        def last() -> bool:
+            query = "SELECT use FROM uses WHERE nodes = ? ORDER BY id DESC LIMIT 1"
+            return [row["use"] for row in self._ask_journal(query, node)] == [use]
+
+        self.wait(last, says=f"{node} is seen: {use}")
+
+    def waits(self, job_id: str, timeout: float = PATIENCE) -> Seen:
         """Wait until a job is pending."""
         seen = self.wait(
             lambda: s if (s := self.job(job_id)) and s.state == "PENDING" else None, timeout, f"job {job_id} waits"
         )
+        assert seen is not None
+        return seen
+
+    def waits_outside(self, job_id: str, timeout: float = PATIENCE) -> Seen:
+        """Wait until a job is pending and in no reservation: a victim is detached a moment after its requeue."""
+
+        def outside() -> Seen | None:
+            seen = self.job(job_id)
+            return seen if seen and seen.state == "PENDING" and seen.reservation in ("", "(null)") else None
+
+        seen = self.wait(outside, timeout, f"job {job_id} waits in no reservation")
         assert seen is not None
         return seen
 

@@ -62,7 +62,7 @@ def until(lab: Lab, slurm: CliSlurm, job_id: str, what: Callable[[Job], bool]) -
         found = slurm.read_job(job_id)
         return found if found is not None and what(found) else None
 
-    found = lab.wait(look, 20, f"job {job_id} is as the test wants it")
+    found = lab.wait(look, 30, f"job {job_id} is as the test wants it")
     assert found is not None
     return found
 
@@ -151,7 +151,7 @@ def test_a_job_is_read_until_slurm_forgets_it(lab: Lab, slurm: CliSlurm) -> None
 
 def test_each_task_of_an_array_is_found(lab: Lab, slurm: CliSlurm) -> None:
     array = lab.sbatch("bob", "-p", "preempt", "--array=1-6%2")
-    task = running(lab, slurm, f"{array}_1")
+    task, _ = (running(lab, slurm, f"{array}_{number}") for number in (1, 2))
     assert (task.id, task.array_tasks) == (f"{array}_1", ())
     waiting = job(slurm, f"{array}_5")
     assert (waiting.id, waiting.is_pending, waiting.array_tasks) == (f"{array}_5", True, ())
@@ -330,7 +330,7 @@ def test_a_signal_reaches_the_batch_shell(lab: Lab, slurm: CliSlurm) -> None:
     found = running(lab, slurm, lab.sbatch("bob", script=script))
     lab.wait(lambda: lab.run(["pgrep", "-u", "bob", "sleep"], check=False).stdout)  # its trap is set
     slurm.signal_job(found.key, "USR1")
-    lab.wait(lambda: lab.run(["cat", "/run/slurm-lab/tmp/told"], check=False).stdout, 10, "the job is told")
+    lab.wait(lambda: lab.run(["cat", "/run/slurm-lab/tmp/told"], check=False).stdout, 30, "the job is told")
 
 
 def test_a_job_without_processes_is_not_signalled(lab: Lab, slurm: CliSlurm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,15 +34,6 @@ def busy(stage: Stage, node: str = "n1") -> str:
 
 def started(stage: Stage, job: str) -> datetime:
     return datetime.fromisoformat(stage.field(job, "StartTime")).replace(tzinfo=UTC)
-
-
-def waits_outside(stage: Stage, job: str) -> None:
-    """Wait until a job is pending, and in no reservation: Slurm's own preemption leaves that to the daemon."""
-    stage.wait(
-        lambda: (seen := stage.jobs()[job]).state == "PENDING" and seen.reservation in ("", "(null)"),
-        20,
-        f"{job} waits",
-    )
 
 
 @pytest.mark.behaviour("B26")
@@ -79,7 +71,7 @@ def test_a_higher_bid_displaces_a_lower_borrower_and_an_equal_one_does_not(stage
     stage.never(lambda: stage.jobs()[equal].nodes or stage.jobs()[low].state != "RUNNING", 4)
     high = bid(stage, "dave", "bid=0.08")
     stage.runs(high, "n1")
-    waits_outside(stage, low)
+    stage.waits_outside(low)
     assert stage.field(low, "Restarts") == "1"
     evictions = [e for e in stage.journal("decision") if e["job"] == low and "requeue" in e["text"]]
     assert f"job {high} of dave bids 0.08, more than 0.05, for n1" in evictions[0]["text"]
@@ -111,7 +103,8 @@ def test_the_victim_is_the_one_with_the_lowest_bid_unless_the_site_says_otherwis
     stage.runs(younger)
     stage.runs(stage.submit("alice", "--exclusive"))
     victim, other = (older, younger) if order == "least_loss" else (younger, older)
-    assert (stage.jobs()[victim].state, stage.jobs()[other].state) == ("PENDING", "RUNNING")
+    stage.waits(victim)
+    assert stage.jobs()[other].state == "RUNNING"
     assert (stage.field(victim, "Restarts"), stage.field(other, "Restarts")) == ("1", "0")
 
 
@@ -128,7 +121,7 @@ def test_the_owners_own_borrowers_come_first_on_her_nodes_and_yield_to_her_reser
     assert stage.jobs()[others].state == "PENDING"
     reserved = stage.submit("alice", "--exclusive", "--reservation=physics")
     stage.runs(reserved, "n1")
-    waits_outside(stage, own)
+    stage.waits_outside(own)
 
 
 @pytest.mark.behaviour("B41")
@@ -161,9 +154,10 @@ def test_how_long_nodes_used_to_stay_idle_is_remembered_and_decides_which_is_len
     stage.lab.run(["scontrol", "update", "nodename=n[3-4]", "state=drain", "reason=test"])
     stage.cli("pause")
     for _ in range(5):  # carol is back within seconds, each time
-        stage.submit("carol", "--exclusive", "--reservation=chemistry", wrap="sleep 1.2")
-        stage.wait(lambda: not any(job.user == "carol" for job in stage.jobs().values()), 20, "carol's job is over")
-        time.sleep(1.2)  # a cycle has seen that
+        hers = stage.submit("carol", "--exclusive", "--reservation=chemistry")
+        stage.sees("n1", "owner")
+        stage.cancel(hers)
+        stage.sees("n1", "idle")
     stage.cli("resume")
     stage.runs(stage.borrow("bob", "--exclusive"), "n2")
 
@@ -173,15 +167,20 @@ def test_a_borrower_that_has_just_saved_loses_least_and_goes_first(stage: Stage)
     stage.keys["lending"] = {"partitions": ["preempt"], "saved_in_comment": True}
     stage.start(physics={"owner": ALICE, "nodes": "n[1-2]"})
     stage.fill("n3", "n4")
-    save = 'while :; do scontrol update JobId=$SLURM_JOB_ID Comment="saved=$(date -u +%FT%TZ)"; sleep 2; done'
+    save = 'while :; do scontrol update JobId=$SLURM_JOB_ID Comment="saved=$(date -u +%FT%TZ)"; sleep 1; done'
     old = stage.borrow("bob", "--exclusive", wrap=save)
     stage.runs(old)
-    time.sleep(4)
     young = stage.borrow("dave", "--exclusive")
     stage.runs(young)
-    time.sleep(4)
+
+    def has_saved() -> bool:
+        """Five seconds after the other one has begun, which has saved nothing since."""
+        at = stage.field(old, "Comment").removeprefix("saved=")
+        return bool(at) and datetime.fromisoformat(at) - started(stage, young) >= timedelta(seconds=5)
+
+    stage.wait(has_saved, says="the older one has saved")
     stage.runs(stage.submit("alice", "--exclusive"))
-    waits_outside(stage, old)
+    stage.waits_outside(old)
     assert stage.jobs()[young].state == "RUNNING"
 
 
@@ -265,12 +264,14 @@ def test_nodes_are_free_when_an_owners_job_begins_as_it_said(stage: Stage) -> No
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow("bob", "--exclusive", wrap="trap '' TERM; while true; do sleep 1; done")
     stage.runs(borrower, "n1")
-    time.sleep(1)  # bash sets its trap
-    owners = stage.submit("alice", "--exclusive", "--reservation=physics", "--begin=now+16")
+    stage.heeds(borrower, signal.SIGTERM)
+    owners = stage.submit("alice", "--exclusive", "--reservation=physics", "--begin=now+20")
     begin = datetime.fromisoformat(stage.field(owners, "EligibleTime")).replace(tzinfo=UTC)
-    stage.never(lambda: stage.jobs()[borrower].state != "RUNNING", 3)  # not sooner than needed
-    stage.runs(owners, "n1", 40)
-    assert started(stage, owners) - begin <= timedelta(seconds=4)  # without KillWait: a pass, and whole seconds
+    # Not sooner than needed: KillWait, epilog, looks and a pass before, which are twelve seconds.
+    stage.never(lambda: stage.jobs()[borrower].state != "RUNNING", (begin - datetime.now(UTC)).total_seconds() - 14)
+    stage.waits(borrower)
+    assert datetime.now(UTC) < begin
+    stage.runs(owners, "n1")
 
 
 def test_long_borrowers_are_not_started_into_an_owners_job_that_is_expected(stage: Stage) -> None:

@@ -37,12 +37,13 @@ def test_a_borrower_ends_for_good_once_it_has_run_for_its_time_over_evictions_an
     stage.restart()
     stage.cancel(owners)
     stage.runs(borrower, "n1", 30)
-    again = datetime.now(UTC)
     said = ended(stage, borrower)
-    assert datetime.now(UTC) - again < timedelta(seconds=12)  # the rest of it, not all of it anew
     assert "Restarts=1" in said
     assert "Comment=my run, run_time=12s [slurm_reserve: ended for good" in said
-    assert re.search(r"it has run for 1[2-5]s in all, and may for 12s", said)
+    total = re.search(r"it has run for (\d+)s in all, and may for 12s", said)
+    assert total is not None
+    start, end = (datetime.fromisoformat(stage.field(borrower, name)) for name in ("StartTime", "EndTime"))
+    assert (end - start).total_seconds() < int(total[1]) - 1  # the rest of it, not all of it anew: it had run for three
     stage.never(lambda: borrower in stage.jobs() and stage.jobs()[borrower].state == "RUNNING", 3)
 
 
@@ -51,7 +52,7 @@ def test_a_borrower_expires_by_the_clock_whether_it_waits_or_runs(stage: Stage) 
     stage.keys["lending"] = ENDS
     stage.start()
     stage.fill("n2", "n3", "n4")
-    at = (datetime.now(UTC) + timedelta(seconds=10)).isoformat(timespec="seconds")
+    at = (datetime.now(UTC) + timedelta(seconds=15)).isoformat(timespec="seconds")
     runs, waits = (stage.borrow("bob", "--exclusive", f"--comment=expires={at}") for _ in range(2))
     without_zone = stage.borrow("bob", "--exclusive", "--comment=expires=2020-01-01T00:00", "--hold")
     stage.runs(runs, "n1")
@@ -65,13 +66,13 @@ def test_slurms_own_deadline_ends_a_borrower_that_waits_for_good(stage: Stage) -
     stage.start()
     stage.fill("n2", "n3", "n4")
     stage.runs(stage.submit("alice", "--exclusive", "--reservation=physics"), "n1")
-    borrower = stage.borrow("bob", "--exclusive", "--time=1", "--deadline=now+64")
+    borrower = stage.borrow("bob", "--exclusive", "--time=1", "--deadline=now+66")
     ended(stage, borrower, "DEADLINE")
 
 
 @pytest.mark.behaviour("B30")
 def test_what_a_site_allows_holds_for_every_borrower_and_for_nobody_else(stage: Stage) -> None:
-    stage.keys["lending"] = {"partitions": ["preempt"], "max_run_time": "5s"}
+    stage.keys["lending"] = {"partitions": ["preempt"], "max_run_time": "8s"}
     stage.start()
     stage.fill("n2", "n3")
     outside = stage.borrow("dave", "--exclusive", "-w", "n4")

@@ -26,7 +26,7 @@ PartitionName=preempt Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE
 class Served(Stage):
     """The daemon as a service of the unit."""
 
-    watchdog = 4.0
+    watchdog = 8.0  # a machine that is busy does not bite
 
     def serve(self) -> None:
         self.keys = {"daemon": {"fail_safe": True}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from datetime import datetime
 from pathlib import Path
@@ -69,11 +70,11 @@ def test_a_jobs_own_signal_is_sent_and_one_that_says_it_has_saved_frees_the_node
 
 @pytest.mark.behaviour("B35")
 def test_a_job_that_is_still_writing_gets_the_time_that_the_owner_allows(stage: Stage) -> None:
-    start(stage, notice="2s", signal="USR1", extra_time="40s")
+    start(stage, notice="5s", signal="USR1", extra_time="40s")
     ask = 'scontrol update JobId=$SLURM_JOB_ID Comment="more=60"'
-    job = borrow(stage, f"trap '{ask}; sleep 6; touch saved; exit 0' USR1\n{LOOP}")
+    job = borrow(stage, f"trap '{ask}; sleep 9; touch saved; exit 0' USR1\n{LOOP}")
     stage.runs(stage.submit("alice", "--exclusive"), "n1", timeout=30)
-    assert stage.field(job, "JobState") == "COMPLETED"  # not cut off after its two seconds
+    assert stage.field(job, "JobState") == "COMPLETED"  # not cut off after its five seconds
 
 
 @pytest.mark.behaviour("B35")
@@ -104,7 +105,7 @@ def test_a_job_evicted_as_often_as_the_site_allows_is_held_until_its_user_releas
         stage.wait(lambda n=times: f"evicted {'once' if n == 1 else '2 times'}" in comment(stage, job), 20, "noted")
         stage.cancel(owners)
     stage.wait(lambda: stage.jobs()[job].reason == "JobHeldUser", 15, "the job is held")
-    assert f"scontrol release {job}" in comment(stage, job)
+    stage.wait(lambda: f"scontrol release {job}" in comment(stage, job), says="its user is told what to do")
     stage.lab.run(["scontrol", "release", job], user="bob")
     stage.runs(job, "n1", timeout=30)
 
@@ -139,7 +140,9 @@ def test_a_borrower_is_left_the_run_time_that_it_was_promised(stage: Stage) -> N
     started = datetime.fromisoformat(stage.field(job, "StartTime")).astimezone()
     owners = stage.submit("alice", "--exclusive")
     stage.runs(owners, "n1", timeout=30)
-    (evicted,) = [e for e in stage.journal("outcome") if e["text"].startswith(f"requeue job {job}")]
+    (evicted,) = stage.wait(
+        lambda: [e for e in stage.journal("outcome") if e["text"].startswith(f"requeue job {job}")], says="it is noted"
+    )
     assert (datetime.fromisoformat(evicted["at"]) - started).total_seconds() >= 8
     assert "8s" in stage.cli("show", "physics").stdout
 
@@ -158,7 +161,9 @@ def test_jobs_that_save_their_work_finish_with_the_same_answer_after_five_evicti
     for times in range(1, 6):
         for job in jobs.values():
             stage.runs(job, timeout=40)
-        time.sleep(1)  # so that each run does something
+        for job in jobs.values():
+            stage.heeds(job, signal.SIGUSR1)
+        time.sleep(0.5)  # so that each run does something
         owners = stage.submit("alice", "--exclusive", "-N3")
         stage.runs(owners, timeout=30)
         stage.cancel(owners)

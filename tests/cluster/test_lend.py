@@ -112,17 +112,22 @@ def test_idleness_is_noticed_however_the_owners_job_ended(stage: Stage, how: str
     stage.start()
     stage.wait(lambda: stage.journal("idle"), 5, "n1 is idle at first")
     seen = len(stage.journal("idle"))
-    wrap = {"COMPLETED": "sleep 3", "FAILED": "sleep 3; exit 3"}.get(how, "sleep 1000")
+    stage.lab.run(["rm", "-f", "go"], user="alice")
+    until = "until [ -e $HOME/go ]; do sleep 0.1; done"
+    wrap = {"COMPLETED": until, "FAILED": f"{until}; exit 3"}.get(how, "sleep 1000")
     owners = stage.submit("alice", "--reservation=physics", "--no-requeue", "--time=1", wrap=wrap)
     stage.runs(owners, "n1")
-    stage.never(lambda: len(stage.journal("idle")) > seen, 1.5)  # a cycle has seen it busy
+    stage.sees("n1", "owner")
+    assert len(stage.journal("idle")) == seen
+    if "go" in wrap:
+        stage.lab.run(["touch", "go"], user="alice")
     if how == "CANCELLED":
         stage.cancel(owners)
     if how == "NODE_FAIL":
         stage.lab.run(["scontrol", "update", "nodename=n1", "state=down", "reason=failed"])
     stage.wait(lambda: len(stage.journal("idle")) == seen + 1, 120 if how == "TIMEOUT" else 10, "it is noticed")
     evidence = stage.journal("idle")[-1]["text"]
-    assert stage.field(owners, "JobState") == how
+    stage.wait(lambda: stage.field(owners, "JobState") == how, says=f"it has {how}")
     assert evidence.startswith("n1 is idle of its owner: no owner's job holds it; node ")
 
 

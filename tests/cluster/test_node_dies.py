@@ -31,6 +31,8 @@ def stage(watchful: Lab) -> Iterator[Stage]:
 
 def dies(stage: Stage, node: str, job: str) -> None:
     """Its slurmd and all that ran there are gone, as when it loses its power: nobody reports the job's end."""
+    step = rf"^slurmstepd: \[{job}\.batch"
+    stage.wait(lambda: stage.lab.run(["pgrep", "-f", step], check=False).stdout, says="its job has begun")
     stage.lab.kill(f"slurmd@{node}")
     stage.lab.run(["pkill", "-KILL", "-f", rf"^slurmstepd: \[{job}\."])
     stage.lab.run(["pkill", "-KILL", "-u", "bob"], check=False)
@@ -48,10 +50,12 @@ def test_of_named_nodes_the_guarantee_is_reported_broken_and_the_other_node_serv
     other = "n1" if died == "n2" else "n2"
     dies(stage, died, bob)
     stage.wait(lambda: f"guarantee broken: {died}" in stage.log(), 20, "it is reported")
-    assert f"guarantee broken: {died}" in " ".join(stage.cli("status").stdout.split())
+    stage.wait(
+        lambda: f"guarantee broken: {died}" in " ".join(stage.cli("status").stdout.split()), says="and in the status"
+    )
     stage.runs(bob, other, 60)  # Slurm put it back into the queue
     assert stage.field(bob, "Restarts") == "1"
-    stage.wait(lambda: stage.reservations()["physics.lend"]["Nodes"] == other, 15, "it has left the loan")
+    stage.wait(lambda: stage.reservations().get("physics.lend", {}).get("Nodes") == other, 15, "it has left the loan")
     alice = stage.submit("alice", "--exclusive")
     stage.runs(alice, other)
     assert stage.field(bob, "Restarts") == "2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -48,7 +49,7 @@ def test_nothing_is_lent_into_maintenance_and_nobody_is_evicted_for_a_job_that_i
     stage.cancel(short)
     held = stage.submit("alice", "--exclusive", "-w", "n1", "-t", "60")
     stage.never(lambda: lent_nodes(stage) not in ("n2", "n[1-2]") or stage.jobs()[held].state != "PENDING", 5)
-    assert lent_nodes(stage) == "n2"
+    stage.wait(lambda: lent_nodes(stage) == "n2", says="n1 is lent no more")
     assert f"job {held} of alice cannot start: would run into maintenance of n1" in stage.cli("plan").stdout
     either = stage.submit("alice", "--exclusive", "-t", "60", "-w", "n[1-2]")  # not without n1: nobody goes for it
     stage.never(lambda: not any(stage.jobs()[job].state == "RUNNING" for job in long), 4)
@@ -64,7 +65,9 @@ def test_borrowers_leave_before_maintenance_begins(stage: Stage) -> None:
     overlay(stage, "upkeep", "n1", "StartTime=now+46", "Flags=MAINT,OVERLAP,IGNORE_JOBS")
     stage.waits(on["n1"], 25)
     assert time.time() < begins - 10
-    assert "maintenance upkeep begins" in stage.log() or "for maintenance" in stage.log()
+    stage.wait(
+        lambda: "maintenance upkeep begins" in stage.log() or "for maintenance" in stage.log(), says="it is told"
+    )
     assert "with USR1" in stage.log()
     stage.wait(lambda: lent_nodes(stage) == "n2", 10, "n1 is no longer lent")
     stage.never(lambda: stage.jobs()[on["n1"]].state == "RUNNING", 4)
@@ -95,7 +98,7 @@ def test_a_drained_lent_node_is_not_lent_anew_and_the_broken_guarantee_is_told(s
     on = lent_two(stage)
     stage.lab.run(["scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=disk"])
     stage.wait(lambda: "guarantee broken: n1" in stage.log(), 10, "it is reported")
-    assert "guarantee broken" in " ".join(stage.cli("status").stdout.split())
+    stage.wait(lambda: "guarantee broken" in " ".join(stage.cli("status").stdout.split()), says="the status says so")
     assert stage.jobs()[on["n1"]].state == "RUNNING"
     owners = stage.submit("alice", "--exclusive")
     stage.runs(owners, "n2")  # and nobody goes from n1, which would not serve her
@@ -125,7 +128,7 @@ def test_a_job_that_slips_in_by_its_signal_option_is_reported_and_left_alone(sta
     stage.runs(stranger, "n1")
     said = f"job {stranger}: an ordinary job of carol runs on n1 of physics without being in a reservation"
     stage.wait(lambda: said in stage.log(), 10, "it is reported")
-    assert said in " ".join(stage.cli("status").stdout.split())
+    stage.wait(lambda: said in " ".join(stage.cli("status").stdout.split()), says="the status says so")
     assert f"job {stranger}: an ordinary job of carol" in " ".join(stage.cli("check", check=False).stdout.split())
     owners = stage.submit("alice", "--exclusive")
     stage.runs(owners, "n2")  # the borrower goes, the stranger stays
@@ -138,10 +141,12 @@ def test_a_job_that_slips_in_by_its_signal_option_is_reported_and_left_alone(sta
 
 @pytest.mark.parametrize("who", [pytest.param("owner", marks=pytest.mark.long), "borrower"])
 def test_a_cancel_in_the_middle_of_a_notice_leaves_nothing_behind(stage: Stage, who: str) -> None:
-    stage.start(physics={"owner": ALICE, "nodes": "n1", "reclaim": {"notice": "8s", "signal": "USR1"}})
+    notice = {"owner": "8s", "borrower": "100s"}[who]
+    stage.start(physics={"owner": ALICE, "nodes": "n1", "reclaim": {"notice": notice, "signal": "USR1"}})
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow("bob", "--exclusive", wrap=DEAF)
     stage.runs(borrower, "n1")
+    stage.heeds(borrower, signal.SIGUSR1)
     owners = stage.submit("alice", "--exclusive")
     stage.wait(lambda: f"signal job {borrower}" in stage.log(), 10, "bob is told")
     if who == "owner":
@@ -154,11 +159,9 @@ def test_a_cancel_in_the_middle_of_a_notice_leaves_nothing_behind(stage: Stage, 
         stage.cancel(again)
         stage.cancel(borrower)
     else:
-        begun = time.monotonic()
         stage.cancel(borrower)
-        stage.runs(owners, "n1", 6)  # at once, not at the deadline
-        assert time.monotonic() - begun < 7
+        stage.runs(owners, "n1")  # long before the deadline
         assert stage.field(owners, "Reservation") == "physics"
         stage.cancel(owners)
     stage.wait(lambda: list(stage.reservations()) == ["physics"], 15, "nothing is left but the reservation")
-    assert not [job for job in stage.jobs().values() if job.state == "PENDING"]
+    stage.wait(lambda: not [job for job in stage.jobs().values() if job.state == "PENDING"], says="nobody waits")

@@ -57,10 +57,8 @@ def test_an_owner_takes_her_nodes_back_and_offers_them_again_and_nobody_else_can
     assert by(stage, "alice", "lend", "physics", "off") == (0, "lending of physics is off\n")
     stage.waits(borrower)
     assert stage.field(borrower, "Restarts") == "1"
-    stage.wait(
-        lambda: "n1: idle" in by(stage, "alice", "status")[1], 15, "she sees it idle"
-    )  # as the daemon last looked
-    assert "physics: nothing more is lent: lending is off" in by(stage, "alice", "status")[1]
+    words = ("n1: idle", "physics: nothing more is lent: lending is off")  # as the daemon last looked
+    stage.wait(lambda: all(each in by(stage, "alice", "status")[1] for each in words), says="she sees it idle")
     by(stage, "alice", "lend", "physics", "on")
     stage.runs(borrower, "n1")
 
@@ -73,7 +71,7 @@ def test_an_owner_takes_her_nodes_back_and_offers_them_again_and_nobody_else_can
     assert "bob" not in json.dumps(seen)
     assert by(stage, "alice", "reclaim", "physics", "--for", "1h")[0] == 0
     stage.waits(borrower)
-    assert "alice, an owner: all nodes of physics come back" in stage.log()
+    stage.wait(lambda: "alice, an owner: all nodes of physics come back" in stage.log(), says="it is told")
     assert "ordered back by alice" in str(stage.journal("decision"))
 
 

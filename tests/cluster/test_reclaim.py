@@ -34,21 +34,21 @@ def test_the_owner_gets_one_node_and_one_borrower_goes(stage: Stage) -> None:
     begun = time.monotonic()
     owners = stage.submit("alice", "--exclusive")  # a plain sbatch: the daemon sends it to her nodes
     stage.runs(owners, freed)
-    assert time.monotonic() - begun < 1 + 5 + 1 + 3 + 2  # poll, KillWait, epilog, pass; 2 s for this test's own looking
+    assert time.monotonic() - begun < 1 + 5 + 1 + 3 + 5  # poll, KillWait, epilog, pass; 5 s for this test's own looking
     assert stage.jobs()[first].state == "RUNNING"
     assert stage.field(first, "Restarts") == "0"
-    evicted = stage.jobs()[second]
-    assert (evicted.state, evicted.reservation in ("", "(null)")) == ("PENDING", True)
+    stage.waits_outside(second)
 
 
 @pytest.mark.behaviour("B17")
 def test_the_decision_is_recorded_before_any_signal(stage: Stage) -> None:
     note = "trap 'date +%s.%N > $HOME/told' USR1; while true; do sleep 0.1; done"
-    stage.start(physics={"owner": ALICE, "nodes": "n1", "reclaim": {"notice": "3s", "signal": "USR1"}})
+    stage.lab.run(["rm", "-f", "told"], user="bob")
+    stage.start(physics={"owner": ALICE, "nodes": "n1", "reclaim": {"notice": "5s", "signal": "USR1"}})
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow("bob", "--exclusive", wrap=note)
     stage.runs(borrower, "n1")
-    time.sleep(1)  # bash sets its trap
+    stage.heeds(borrower, signal.SIGUSR1)
     owners = stage.submit("alice", "--exclusive")
     told = float(stage.wait(lambda: stage.lab.run(["cat", "told"], user="bob", check=False).stdout, 10, "bob is told"))
     decision = next(e for e in stage.journal("decision") if f"job {borrower}" in e["text"] and "signal" in e["text"])
@@ -57,7 +57,7 @@ def test_the_decision_is_recorded_before_any_signal(stage: Stage) -> None:
     assert decision["data"]
     assert json.loads(decision["data"])["cause"] == f"job {owners} of alice"
     assert decision["at"] < time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(told + 1))
-    runs = stage.wait(lambda: stage.jobs()[owners].state == "RUNNING" and time.time(), 20)
+    runs = stage.wait(lambda: stage.jobs()[owners].state == "RUNNING" and time.time(), says="the owner's job runs")
     assert runs - told >= 2.5  # it had its notice, though Slurm itself might have preempted it at once
 
 
@@ -92,11 +92,11 @@ def test_a_borrower_that_ignores_sigterm_is_gone_within_killwait(stage: Stage) -
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow("bob", "--exclusive", wrap="trap '' TERM; while true; do sleep 1; done")
     stage.runs(borrower, "n1")
-    time.sleep(1)  # bash sets its trap
+    stage.heeds(borrower, signal.SIGTERM)
     begun = time.monotonic()
     stage.runs(stage.submit("alice", "--exclusive"), "n1")
-    assert 4 < time.monotonic() - begun < 1 + 5 + 1 + 3 + 2
-    assert stage.jobs()[borrower].state == "PENDING"
+    assert 4 < time.monotonic() - begun < 1 + 5 + 1 + 3 + 8  # a machine that is busy takes its time
+    stage.waits(borrower)
 
 
 @pytest.mark.behaviour("B20")
@@ -106,7 +106,8 @@ def test_several_jobs_of_the_owner_all_start(stage: Stage) -> None:
     for job in owners:
         stage.runs(job)
     assert {stage.jobs()[job].nodes for job in owners} == {"n1", "n2"}
-    assert {stage.jobs()[job].state for job in (first, second)} == {"PENDING"}
+    for borrower in (first, second):
+        stage.waits(borrower)
 
 
 @pytest.mark.behaviour("B25", "B39")
@@ -147,8 +148,7 @@ def test_slurm_evicts_where_the_site_says_so(stage: Stage) -> None:
     borrower = stage.borrow("bob", "--exclusive")
     stage.runs(borrower, "n1")
     stage.runs(stage.submit("alice", "--exclusive"), "n1")
-    evicted = stage.wait(lambda: j if (j := stage.jobs()[borrower]).reservation in ("", "(null)") else None, 10)
-    assert evicted.state == "PENDING"
+    stage.waits_outside(borrower)
     assert not [e for e in stage.journal("decision") if "requeue" in e["text"]]
 
 
@@ -213,8 +213,8 @@ def test_a_borrower_that_ends_during_its_notice_frees_the_node_at_once(stage: St
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow("bob", "--exclusive", wrap="trap 'exit 0' USR1; while true; do sleep 0.2; done")
     stage.runs(borrower, "n1")
-    time.sleep(1)  # bash sets its trap
-    stage.runs(stage.submit("alice", "--exclusive"), "n1", timeout=12)
+    stage.heeds(borrower, signal.SIGUSR1)
+    stage.runs(stage.submit("alice", "--exclusive"), "n1")
     assert stage.field(borrower, "JobState") == "COMPLETED"
 
 

@@ -91,7 +91,7 @@ def compare(stage: Stage, said: dict[str, Any], loans: int) -> None:
 
 @pytest.mark.behaviour("B40")
 def test_accounts_agree_with_sacct_to_the_second(stage: Stage) -> None:
-    said = agrees(stage, 30, 120)
+    said = agrees(stage, 30, 240)
     compare(stage, said, 30)
     evicted = [loan for loan in said["loans"] if loan["cause"].startswith("evicted for job ")]
     assert {loan["user"] for loan in evicted} <= {"bob", "dave"}
@@ -116,7 +116,7 @@ def test_without_a_database_the_report_says_where_its_times_are_from(lab: Lab) -
     made = Stage(lab)
     made.start()
     made.fill("n2", "n3", "n4")
-    borrower = made.borrow("bob", "--exclusive", wrap="sleep 2")
+    borrower = made.borrow("bob", "--exclusive", wrap="sleep 6")
     made.runs(borrower, "n1")
     made.wait(lambda: not made.jobs().get(borrower), 20, "it is over")
     said = made.wait(
@@ -125,5 +125,5 @@ def test_without_a_database_the_report_says_where_its_times_are_from(lab: Lab) -
     made.close()
     assert said["source"] == "what the daemon saw"
     assert "cannot be read" in said["remark"]
-    assert 1 <= said["loans"][0]["node_seconds"] <= 5
+    assert 4 <= said["loans"][0]["node_seconds"] <= 30
     assert "accounting" in made.cli("idle", check=False).stderr

@@ -17,7 +17,6 @@ from slurm_reserve.lab import Lab, LabSpec
 
 from tests.cluster.conftest import QUICK
 from tests.cluster.stage import Stage
-from tests.cluster.test_choice import waits_outside
 
 pytestmark = pytest.mark.cluster
 
@@ -64,10 +63,6 @@ def arrives(stage: Story, user: str, comment: str, *options: str) -> str:
     return stage.borrow(user, "--exclusive", f"--comment={comment}", *options)
 
 
-def waits(stage: Story, job: str) -> None:
-    waits_outside(stage, job)
-
-
 def tasks(stage: Story, job: str) -> dict[str, str]:
     """The tasks of an array that run, and where."""
     return {j.id: j.nodes for j in stage.jobs().values() if j.id.startswith(f"{job}_") and j.state == "RUNNING"}
@@ -85,7 +80,7 @@ def test_the_story(stage: Story) -> None:
     stage.runs(a, "n1")
     # 2. N1's owner takes it back: A is evicted and stays pending.
     stage.available()
-    waits(stage, a)
+    stage.waits_outside(a)
     # 3. N2 (not preferred) and N3 are available: A runs on N3, N2 stays empty.
     stage.available("N3", "N2")
     stage.runs(a, "n3")
@@ -94,17 +89,17 @@ def test_the_story(stage: Story) -> None:
     stage.available("N3")
     b = arrives(stage, "dave", "bid=0.08")
     stage.runs(b, "n3")
-    waits(stage, a)
+    stage.waits_outside(a)
     # 5. A second node is available: B stays where it is, A runs on the second.
     stage.available("N1", "N3")
     stage.runs(a, "n1")
     assert (stage.jobs()[b].nodes, stage.field(b, "Restarts")) == ("n3", "0")
     # 6. Three nodes; C arrives for up to three: A and B are evicted, C runs on all three.
     stage.available("N1", "N2", "N3")
-    c = arrives(stage, "bob", "bid=0.10 run_time=20s", "--array=1-3")
+    c = arrives(stage, "bob", "bid=0.10 run_time=30s", "--array=1-3")
     stage.wait(lambda: set(tasks(stage, c).values()) == {"n1", "n2", "n3"}, 15, "C runs on all three")
-    waits(stage, a)
-    waits(stage, b)
+    stage.waits_outside(a)
+    stage.waits_outside(b)
     # 7. One node is reclaimed: C stops on that node only and goes on with two.
     before = tasks(stage, c)
     hers = stage.submit("alice", "--exclusive")
@@ -112,19 +107,19 @@ def test_the_story(stage: Story) -> None:
     assert tasks(stage, c) == {task: node for task, node in before.items() if node != "n1"}
     # 8. C has run its two hours in all: it expires, ends and is not restarted.
     stage.cli("pause")
-    stage.wait(lambda: is_gone(stage, c), 40, "C has run for its time, and is gone")
+    stage.wait(lambda: is_gone(stage, c), 60, "C has run for its time, and is gone")
     assert all("ended for good" in told(stage, task) for task in before)
     # 9. One node is available: B runs.
     stage.available("N3")
     stage.cli("resume")
     stage.runs(b, "n3")
-    waits(stage, a)
+    stage.waits_outside(a)
     # 10. B's user cancels it: it ends and is gone. D arrives; A is chosen, same bid and earlier.
     d = arrives(stage, "dave", "bid=0.05")
     stage.lab.run(["scancel", b], user="dave")
     stage.runs(a, "n3")
     assert is_gone(stage, b)
-    waits(stage, d)
+    stage.waits_outside(d)
     # 11. Another, not preferred, node is available and nothing else: D runs there.
     stage.available("N2", "N3")
     stage.runs(d, "n2")

@@ -42,8 +42,8 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
         }  # fmt: skip
 
     stage.start(**declared(now() + timedelta(hours=2), now() + timedelta(hours=3)))
-    begin = now() + timedelta(seconds=8)  # once the daemon is there: a window that has not begun can be moved
-    end = begin + LEAD + timedelta(seconds=14)
+    begin = now() + timedelta(seconds=12)  # once the daemon is there: a window that has not begun can be moved
+    end = begin + LEAD + timedelta(seconds=18)
     stage.site(**declared(begin, end))
     stage.send(signal.SIGHUP)
 
@@ -51,7 +51,7 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
         made = stage.reservations().values()
         return {(r["StartTime"], r["EndTime"]) for r in made} == {(shown(begin), shown(end))}
 
-    stage.wait(is_moved, 8, "the reservations are made ahead of the window")
+    stage.wait(is_moved, says="the reservations are made ahead of the window")
     made = stage.reservations()
     assert {r["State"] for r in made.values()} == {"INACTIVE"} or now() >= begin
     owners = {name: stage.submit("alice", f"--reservation={name}", "--exclusive") for name in made if name != "physics"}
@@ -66,8 +66,8 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
     assert stage.jobs()[borrower].reservation == "physics.lend"
     stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "what was lent is back")
     assert now() < end
-    assert stage.job(borrower).state == "PENDING"  # type: ignore[union-attr]  # it is there
-    stage.wait(lambda: stage.job(owners["requeue"]).state == "PENDING", 15, "it is back in the queue")  # type: ignore[union-attr]  # as above
+    stage.waits(borrower)
+    stage.waits(owners["requeue"])
     assert now() <= end
 
     def is_next() -> bool:
@@ -76,9 +76,12 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
 
     stage.wait(is_next, 40, "the reservations of the next window are made")
     assert now() >= end
-    stage.wait(lambda: "cancel" not in {s.reservation for s in stage.jobs().values()}, 40, "Slurm ended its job")
-    states = {name: seen.state for name, job in owners.items() if (seen := stage.job(job))}
-    assert states == {"keep": "RUNNING", "requeue": "PENDING"}
+
+    def states() -> dict[str, str]:
+        jobs = stage.jobs()
+        return {name: jobs[job].state for name, job in owners.items() if job in jobs}
+
+    stage.wait(lambda: states() == {"keep": "RUNNING", "requeue": "PENDING"}, 60, "Slurm ended its job")
     assert stage.field(owners["cancel"], "JobState") == "TIMEOUT"
     assert stage.field(owners["requeue"], "Restarts") == "1"
     stage.runs(stage.submit("carol", "-t", "1", "-w", "n1"), "n1")  # outside it nothing is guaranteed
@@ -88,12 +91,17 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
 
 @pytest.mark.behaviour("B32")
 def test_outside_its_windows_nothing_is_lent_and_borrowers_leave_in_time(stage: Stage) -> None:
-    end = now() + LEAD + timedelta(seconds=15)
-    lend = {"windows": daily(end - timedelta(hours=1), end)}
-    stage.start(physics={"owner": {"users": ["alice"]}, "nodes": "n1", "lend": lend})
+    def lent_until(end: datetime) -> dict[str, Any]:
+        lend = {"windows": daily(now() - timedelta(hours=1), end)}
+        return {"owner": {"users": ["alice"]}, "nodes": "n1", "lend": lend}
+
+    stage.start(physics=lent_until(now() + timedelta(hours=1)))
     stage.fill("n2", "n3", "n4")
     borrower = stage.borrow("bob", "--exclusive")
     stage.runs(borrower, "n1")
+    end = now() + LEAD + timedelta(seconds=8)
+    stage.site(physics=lent_until(end))
+    stage.reload()
     stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "what was lent is back")
     assert now() < end
     assert stage.waits(borrower)

@@ -124,7 +124,7 @@ class OnLab:
             new = [job for job in self.slurm.observe().jobs if job.id not in before and job.state == "RUNNING"]
             return new[0].id if new else None
 
-        found = self.lab.wait(begun, 20, "it has begun")
+        found = self.lab.wait(begun, 30, "it has begun")
         assert found is not None
         return found
 
@@ -136,7 +136,7 @@ class OnLab:
             found = self.slurm.read_job(job_id)
             return found if found is not None and what(found) else None
 
-        found = self.lab.wait(look, 25, f"job {job_id} is so")
+        found = self.lab.wait(look, 30, f"job {job_id} is so")
         assert found is not None
         return found
 

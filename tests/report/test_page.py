@@ -48,9 +48,13 @@ def look(file: Path, folder: Path, width: int, height: int) -> tuple[dict[str, s
     picture, log = folder / "page.png", folder / "net.json"
     shot = [f"--user-data-dir={folder}/one", f"--screenshot={picture}", f"--log-net-log={log}", file.as_uri()]
     subprocess.run([*base, *shot], check=True, capture_output=True, timeout=120)
-    argv = [*base, f"--user-data-dir={folder}/two", "--dump-dom", file.as_uri()]
-    dom = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
-    said = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[:2000]))
+    said: dict[str, str] = {}
+    for attempt in range(3):  # a machine that is busy may not have drawn it in time
+        argv = [*base, f"--user-data-dir={folder}/dom{attempt}", "--dump-dom", file.as_uri()]
+        dom = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
+        said = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[:2000]))
+        if said:
+            break
     asked = set(re.findall(r"https?://[^\"\\\s]+", json.dumps(_requests(log))))
     return said, picture.read_bytes(), asked
 

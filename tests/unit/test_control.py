@@ -58,7 +58,7 @@ class Door:
 
         sender = threading.Thread(target=send)
         sender.start()
-        end = time.monotonic() + 2
+        end = time.monotonic() + 10
         while not self.answer() and sender.is_alive() and time.monotonic() < end:
             time.sleep(0.001)
         sender.join(10)
@@ -120,7 +120,7 @@ HOSTILE = [
 def test_what_is_no_order_changes_nothing_and_the_next_one_is_taken(door: Door, sent: bytes) -> None:
     before, begun = door.ledger.memory(), time.monotonic()
     answer = door.call(sent)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert not answer.get("ok")
     assert len(str(answer.get("text", ""))) < 400
     assert door.ledger.memory() == before
@@ -136,9 +136,9 @@ def test_who_sends_slowly_or_reads_nothing_keeps_nobody_waiting(door: Door) -> N
             client.sendall(sent)
         begun = time.monotonic()
         assert door.answer() == frozenset()
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 2
         assert door.call(order(do="pause"))["ok"]
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while len(door.socket.reading()) > 1 and time.monotonic() < deadline:
             door.answer()
         assert len(door.socket.reading()) == 1  # they were shown out

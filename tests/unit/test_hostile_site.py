@@ -171,7 +171,7 @@ def test_the_command_itself_says_it_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text(LAUGHS)
     argv = [sys.executable, "-m", "slurm_reserve", "--site", str(tmp_path / "site.yaml"), "check"]
     done = subprocess.run(
-        ["prlimit", f"--as={1 << 30}", *argv], capture_output=True, text=True, check=False, timeout=20
+        ["prlimit", f"--as={1 << 30}", *argv], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 3
     assert "is an alias" in done.stderr

@@ -48,10 +48,10 @@ def test_what_is_no_list_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["n[1-100000000]", "n[1-70000]", "n[1-300]x[1-300]", "n[1-40000],m[1-40000]"])
 def test_too_many_names_are_refused_before_they_are_made(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(HostlistError, match="at most"):
         expand(text)
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.1
 
 
 def test_who_needs_more_names_says_so() -> None:
