@@ -117,6 +117,8 @@ class Daemon:
             if self._bell is not None:
                 self._bell.close()
             self._leave()
+            if self.rounds.watch is not None:
+                self.rounds.watch.close()
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:

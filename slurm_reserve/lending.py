@@ -19,7 +19,9 @@ from slurm_reserve.net import net_missing
 from slurm_reserve.site import Reluctance
 from slurm_reserve.view import View
 
-__all__ = ["Lending", "Loan", "braked", "lend", "may_lend", "net_missing"]
+__all__ = ["OWNERS_TURN", "Lending", "Loan", "braked", "lend", "may_lend", "net_missing"]
+
+OWNERS_TURN = "an owner's job is about to use its nodes"
 
 
 def braked(view: View) -> str:
@@ -52,7 +54,7 @@ def may_lend(view: View, ground: Ground) -> str:
     if missing and not view.site.daemon.fail_safe:
         return f"nothing would give the nodes back if this daemon died: {missing}"
     if ground.is_closing:
-        return "an owner's job is about to use its nodes"
+        return OWNERS_TURN
     return ""
 
 

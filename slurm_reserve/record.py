@@ -14,6 +14,7 @@ from slurm_reserve.journal import Decided, Entry, Journal, as_json
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Score
 from slurm_reserve.model import Job, JobKey
+from slurm_reserve.news import News
 from slurm_reserve.plan import Plan
 from slurm_reserve.returns import BACK_TO_QUEUE_WITHIN
 from slurm_reserve.tracking import Tracker
@@ -26,8 +27,11 @@ MOST_VERDICTS = 200  # that are written down of one cycle; the others' turn come
 class Recorder:
     """Remembers what was reported, so that what stays the same is said once."""
 
-    def __init__(self, journal: Journal, ledger: Ledger, log: Log) -> None:
-        self._journal, self._ledger, self._log = journal, ledger, log
+    def __init__(
+        self, journal: Journal, ledger: Ledger, log: Log, tell: Callable[[News], None] = lambda _: None
+    ) -> None:
+        """`tell` is called when a cycle is over; it must return at once, and raise nothing."""
+        self._journal, self._ledger, self._log, self._tell = journal, ledger, log, tell
         self._said: dict[str, str] = {}
         self._verdicts: dict[JobKey, str] = {}
         self._sentence = ""
@@ -91,6 +95,9 @@ class Recorder:
         if outcomes and not (refused and sentence == self._sentence):  # the same refusal again is no news
             self._log(sentence, actions=len(outcomes), refused=refused)
         self._sentence = sentence
+        tracker, problems = self._tracker, {"journal": self._journal.problem, "ledger": self._ledger.problem}
+        seen = (tracker.waits, tuple(tracker.loans.values()), tracker.uses)
+        self._tell(News(view, plan, tuple(outcomes), changes, is_whole, *seen, problems))
 
     def _decision(self, view: View, action: Action, jobs: dict[JobKey, Job]) -> Entry:
         text = f"{words.describe(action, jobs)}: {action.reason}"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from slurm_reserve import control, cycle, scope
+from slurm_reserve import control, cycle, lease, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock
 from slurm_reserve.ledger import Ledger
 from slurm_reserve.model import Cluster, JobKey
+from slurm_reserve.news import Ended, Round
 from slurm_reserve.pace import Looks, Pace
 from slurm_reserve.plan import Plan
 from slurm_reserve.record import Recorder
 from slurm_reserve.site import Site
-from slurm_reserve.slurm.port import Slurm
+from slurm_reserve.slurm.port import Slurm, SlurmUnavailableError, SlurmUnreadableError
 from slurm_reserve.wake import Wake
 
 # While a node is on its way back the cluster is looked at more often, ever less so as it takes longer; in seconds.
@@ -35,6 +36,11 @@ class CountedSlurm(Slurm, Protocol):
         """How many remote procedure calls slurmctld had to answer."""
         ...
 
+    @property
+    def outcomes(self) -> Mapping[tuple[str, str], int]:
+        """How often each command was run, and what came of it."""
+        ...
+
 
 class Log(Protocol):
     """What is used of a structured logger."""
@@ -48,6 +54,22 @@ class Log(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Somebody who is told how it goes; it returns at once, and raises nothing."""
+
+    def took_over(self, site: Site) -> None:
+        """Another configuration holds."""
+        ...
+
+    def went(self, done: Round) -> None:
+        """So a cycle went."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        ...
+
+
 @dataclass(slots=True)
 class Rounds:
     """One thing at a time: a whole cycle, or a look at what somebody has just submitted."""
@@ -58,6 +80,7 @@ class Rounds:
     recorder: Recorder
     clock: Clock
     log: Log
+    watch: Watch | None = None
     seen: Cluster | None = None  # by the last cycle; without strangers' waiting jobs
     told: tuple[Cluster, Plan] | None = None  # what the last whole cycle saw and decided, to be shown
     _decided: frozenset[JobKey] = frozenset()  # waiting jobs that were looked at
@@ -75,6 +98,8 @@ class Rounds:
         """Go by this configuration from now on, beginning with a cycle at once."""
         self.site = site
         self._pace = Pace(site.daemon.poll.total_seconds(), site.slurm.max_calls_per_second)
+        if self.watch is not None:
+            self.watch.took_over(site)
         self.hurry()
 
     def hurry(self) -> None:
@@ -127,12 +152,14 @@ class Rounds:
         """One whole cycle; returns how long to wait for the next, in seconds."""
         self.ledger.read_orders()
         control.forget_past(self.ledger, self.clock())
+        begun = time.monotonic()
         try:
             with self._counted(is_cycle=True):
                 result = cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, self.clock)
         except ReserveError as error:
             self.seen = None
             self._ail(f"{type(error).__name__}: {error}")
+            self._went(begun, error=error)
             return self._pace.poll
         if self._ailing:
             self.log.info("the cluster can be read again")
@@ -141,11 +168,13 @@ class Rounds:
         self.told = self.seen, replace(result.plan, not_lent={})
         self._decided = frozenset(decision.job.key for decision in result.plan.decisions)
         self._measure()
+        self._went(begun)
         self.recorder.forget(self.clock() - self.site.daemon.keep_journal)
         return self._until(result.plan.wake_at)
 
     def _look_at(self, users: frozenset[str]) -> None:
         """What these users have just submitted; where it cannot be looked at by itself, all of the cluster is."""
+        begun = time.monotonic()
         try:
             if self.seen is None:
                 raise cycle.StaleError("nothing was seen yet")
@@ -161,10 +190,19 @@ class Rounds:
             self._looks.seen_nothing(users)
             return
         self._looks.done(users)
+        self._went(begun, is_whole=False)
         self._decided |= {decision.job.key for decision in found.plan.decisions}
         if found.outcomes:
             self.seen, self._pause = None, SOONEST
             self._next = min(self._next, time.monotonic() + SOONEST)
+
+    def _went(self, begun: float, *, is_whole: bool = True, error: ReserveError | None = None) -> None:
+        """Tell who watches."""
+        if self.watch is None:
+            return
+        took, ended = time.monotonic() - begun, Ended.DONE if error is None else _ended(error)
+        calls = (dict(self.slurm.outcomes), self.slurm.requests)
+        self.watch.went(Round(took, ended, is_whole, str(error or ""), *calls, self._pace.load, self._pace.interval))
 
     @contextmanager
     def _counted(self, is_cycle: bool = False) -> Iterator[None]:
@@ -196,3 +234,13 @@ class Rounds:
         if wait <= 0:
             wait, self._pause = self._pause, min(self._pause * LATER, interval)
         return min(wait, interval)
+
+
+def _ended(error: ReserveError) -> Ended:
+    kinds: tuple[tuple[type[ReserveError], Ended], ...] = (
+        (lease.StandingByError, Ended.STANDING_BY),
+        (cycle.UnsoundPlanError, Ended.UNSOUND),
+        (SlurmUnreadableError, Ended.UNREADABLE),
+        (SlurmUnavailableError, Ended.UNREACHABLE),
+    )
+    return next((ended for kind, ended in kinds if isinstance(error, kind)), Ended.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import signal
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ from slurm_reserve.site import (
     EvictBy,
     EvictHow,
     Find,
+    Listen,
     Mode,
     OwnerMay,
     Reluctance,
@@ -138,6 +140,28 @@ def _absolute(value: Path) -> Path:
     if not value.is_absolute():
         raise _said(f"depends on where the command is run; write the whole path, such as /var/lib/{value.name}")
     return value
+
+
+def _listen(value: Any) -> Listen:
+    """An address and a port; no name, which would have to be looked up."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", value) if isinstance(value, str) else None
+    try:
+        address = ipaddress.ip_address(found[1] or found[2]) if found else None
+    except ValueError:
+        address = None
+    is_right = found and address and 0 < int(found[3]) < 65536 and (address.version == 6) == bool(found[1])
+    if found is None or not is_right:
+        raise _said('is no address with a port; write 127.0.0.1:9841, or "[::1]:9841" in quotes')
+    return Listen(str(address), int(found[3]))
+
+
+def _hook(value: Any) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else []
+    if not parts or not all(isinstance(part, str) and "\0" not in part for part in parts) or not parts[0]:
+        raise _said("is no list of a program and its arguments; write [/etc/slurm-reserve/hook]")
+    if not Path(parts[0]).is_absolute():
+        raise _said("names a program without its whole path; write [/etc/slurm-reserve/hook]")
+    return tuple(parts)
 
 
 def _empty(value: Any) -> Any:
@@ -306,6 +330,10 @@ class DaemonModel(Strict):
     keep_journal: Interval | None = None
     epilog_time: Duration | None = None
     scheduling_pass: Interval | None = None
+    metrics: Annotated[Listen, BeforeValidator(_listen)] | None = None
+    hook: Annotated[tuple[str, ...], BeforeValidator(_hook)] | None = None
+    hook_timeout: Interval | None = None
+    hook_interval: Interval | None = None
     fail_safe: bool | None = None
     lease: Annotated[Interval, AfterValidator(_long_enough)] | None = None
 

@@ -216,6 +216,18 @@ class Lending:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """An address of this host, not a name: to look a name up takes time."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written in the site file."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSettings:
     """Where the daemon keeps what it must remember, and how often it looks."""
 
@@ -226,6 +238,10 @@ class DaemonSettings:
     epilog_time: timedelta = timedelta(seconds=2)  # how long the site's epilog takes; part of the bound
     scheduling_pass: timedelta = timedelta(seconds=5)  # longest time between two scheduling passes
     lease: timedelta | None = None  # where several hosts run a daemon: for how long the one that acts holds the lease
+    metrics: Listen | None = None  # where Prometheus finds them
+    hook: tuple[str, ...] = ()  # what is run when an admin should hear of something: an argument list
+    hook_timeout: timedelta = timedelta(seconds=30)
+    hook_interval: timedelta = timedelta(minutes=1)  # at most one event of a kind and reservation in it
     fail_safe: bool = False  # the service gives loans back when the daemon dies, and restarts one that hangs
 
 

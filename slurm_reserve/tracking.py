@@ -7,7 +7,7 @@ there, and sees the rest anew.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -58,6 +58,16 @@ class Tracker:
             if outcome.status is Status.DONE:
                 self._note(view, outcome, changes)
         return changes
+
+    @property
+    def waits(self) -> tuple[WaitFact, ...]:
+        """Of owners' jobs that have not started."""
+        return tuple(self._waits.values())
+
+    @property
+    def uses(self) -> Mapping[tuple[str, str], Use]:
+        """What each node of each reservation was used for when last seen."""
+        return dict(self._uses)
 
     # Loans
 

@@ -13,7 +13,10 @@ import click
 from slurm_reserve.cli.common import Setting, console, look, now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slurm_reserve.cycle import Result
+    from slurm_reserve.news import News
     from slurm_reserve.record import Recorder
     from slurm_reserve.site import Site
 
@@ -51,6 +54,7 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
     from slurm_reserve.daemon import Daemon
     from slurm_reserve.lease import Lease, LeasedSlurm
     from slurm_reserve.rounds import Rounds
+    from slurm_reserve.watcher import Watcher
 
     slurm: Any = setting.slurm(site)
     with ledger_of(site, may_be_lost=True) as ledger:
@@ -58,7 +62,8 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
         if site.daemon.lease is not None:
             lease = Lease(slurm, site, ledger, now, site.daemon.lease)
             slurm = LeasedSlurm(slurm, lease)
-        recorder = make_recorder(site, ledger, log)
+        watcher = None if once else Watcher(log)
+        recorder = make_recorder(site, ledger, log, watcher.news if watcher else None)
         if once:
             control.forget_past(ledger, now())
             site = replace(site, daemon=replace(site.daemon, fail_safe=False))  # nobody watches what ends at once
@@ -69,15 +74,16 @@ def _serve(setting: Setting, site: Site, log: Any, once: bool) -> None:
             # Asked on behalf of anybody who knocks: an accounting that hangs must not keep the daemon for long.
             quick = replace(site, slurm=replace(site.slurm, timeout=min(site.slurm.timeout, MOST_FOR_ACCOUNTS)))
             members = setting.slurm(quick).account_users
-            Daemon(Rounds(site, slurm, ledger, recorder, now, log), setting.site, lease, members).run()
+            Daemon(Rounds(site, slurm, ledger, recorder, now, log, watcher), setting.site, lease, members).run()
 
 
-def make_recorder(site: Site, ledger: Any, log: Any) -> Recorder:
+def make_recorder(site: Site, ledger: Any, log: Any, tell: Callable[[News], None] | None = None) -> Recorder:
     """Writes to the journal in the state directory, as soon as that can be written; raises NewerJournalError."""
     from slurm_reserve.journal import FILE_NAME, Journal
     from slurm_reserve.record import Recorder
 
-    return Recorder(Journal(site.daemon.state_dir / FILE_NAME), ledger, log.info)
+    parts = (Journal(site.daemon.state_dir / FILE_NAME), ledger, log.info)
+    return Recorder(*parts, tell) if tell else Recorder(*parts)
 
 
 def make_log(log_format: str) -> Any:

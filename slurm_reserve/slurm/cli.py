@@ -70,6 +70,11 @@ class CliSlurm:
         return self._commands.requests
 
     @property
+    def outcomes(self) -> Counter[tuple[str, str]]:
+        """The same by what came of it: ok, refused, or no_answer."""
+        return self._commands.outcomes
+
+    @property
     def seconds(self) -> float:
         """Time spent waiting for commands."""
         return self._commands.seconds

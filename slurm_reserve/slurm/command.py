@@ -97,6 +97,7 @@ class Commands:
     wrap: Wrap | None = None
     clock: Callable[[], float] = monotonic
     calls: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (command, ok, refused or no_answer)
     requests: int = 0  # what slurmctld had to answer for them
     seconds: float = 0.0  # spent waiting for commands
 
@@ -169,6 +170,7 @@ class Commands:
                 env=self._environment(),
             )
         except OSError as error:
+            self.outcomes[argv[0], "no_answer"] += 1
             raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
         with process:
             try:
@@ -177,6 +179,17 @@ class Commands:
                 process.kill()  # does nothing when it has ended
 
     def _answer(self, argv: tuple[str, ...], process: subprocess.Popen[bytes], give_up: str = "") -> Answer:
+        try:
+            answer = self._heard(argv, process, give_up)
+        except SlurmUnavailableError:
+            self.outcomes[argv[0], "no_answer"] += 1
+            raise
+        is_ok = answer.code == 0 and not (argv[0] == "scontrol" and answer.complaint)
+        said = "ok" if is_ok else "no_answer" if answer.is_no_answer else "refused"
+        self.outcomes[argv[0], said] += 1
+        return answer
+
+    def _heard(self, argv: tuple[str, ...], process: subprocess.Popen[bytes], give_up: str) -> Answer:
         try:
             code, out, err = self._finish(process, give_up)
         except subprocess.TimeoutExpired as error:

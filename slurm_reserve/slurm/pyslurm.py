@@ -112,7 +112,12 @@ class PyslurmSlurm(CliSlurm):
         end = self._token()
         self._commands.calls["pyslurm"] += 1
         self._commands.requests += 1
-        said = self._worker.ask(f"{end} words" if self._words else end)
+        try:
+            said = self._worker.ask(f"{end} words" if self._words else end)
+        except SlurmUnavailableError:
+            self._commands.outcomes["pyslurm", "no_answer"] += 1
+            raise
+        self._commands.outcomes["pyslurm", "ok"] += 1
         text, _, partial = said.rpartition("\n")
         numbers = partial.split(",") if partial else []
         if len(numbers) > MOST_BY_NUMBER:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.fit import Room, fit
-from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation
+from slurm_reserve.model import Cluster, Job, JobKey, Node, Reservation, SlurmConfig
 from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
 
 from tests.builders import NOW, JobBuilder, cluster
@@ -41,6 +41,8 @@ class FakeSlurm:
         self.own_signals: dict[str, tuple[str, bool]] = {}
         self.not_requeued: set[str] = set()
         self.cancelled: set[str] = set()  # these do not come back
+        self.config: SlurmConfig | None = None  # None: one with a net
+        self.stuck: set[str] = set()  # these do not leave their nodes
         self.over: dict[str, Job] = {}
 
     def submit(self, built: JobBuilder) -> str:
@@ -60,7 +62,7 @@ class FakeSlurm:
         self._reach("observe")
         jobs = [_built(job) for job in self.jobs.values() if job.state != "FAILED"]
         active = [replace(r, is_active=r.start <= self.now < r.end) for r in self.reservations.values()]
-        return cluster(self.nodes, *active, *jobs, at=self.now)
+        return cluster(self.nodes, *active, *jobs, at=self.now, config=self.config)
 
     def read_job(self, job_id: str) -> Job | None:
         self._reach("read_job")
@@ -207,7 +209,7 @@ class FakeSlurm:
         """Time passes: completing jobs leave their nodes, then a scheduling pass."""
         self.now += timedelta(seconds=seconds)
         for job in list(self.jobs.values()):
-            if job.state == "COMPLETING":
+            if job.state == "COMPLETING" and job.id not in self.stuck:
                 self._leave(job)
         order = sorted(self.jobs.values(), key=lambda j: (not j.reservation, "main" not in j.partitions, -j.priority))
         for job in order:

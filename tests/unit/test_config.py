@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slurm_reserve import declared, schema
 from slurm_reserve.config import ConfigError, check_against, load
-from slurm_reserve.site import Defaults, EvictBy, Find, Lending, LendPolicy, NodeRequest, Owner, ReservationSpec, Site
+from slurm_reserve.site import (
+    Defaults,
+    EvictBy,
+    Find,
+    Lending,
+    LendPolicy,
+    Listen,
+    NodeRequest,
+    Owner,
+    ReservationSpec,
+    Site,
+)
 
 from tests.builders import cluster, nodes, site, spec
 
@@ -53,6 +64,15 @@ def test_so_many_nodes_of_a_kind(tmp_path: Path) -> None:
     assert read(tmp_path, text).reservations[0].nodes == NodeRequest(2, "main", frozenset({"a100"}))
 
 
+def test_where_metrics_are_served_and_what_is_run_for_events(tmp_path: Path) -> None:
+    text = "daemon: {metrics: %s, hook: [/etc/hook, --mail, a b], hook_timeout: 5s, hook_interval: 10m}\n"
+    found = read(tmp_path, ONE + text % "127.0.0.1:9841").daemon
+    assert (found.metrics, str(found.metrics)) == (Listen("127.0.0.1", 9841), "127.0.0.1:9841")
+    assert found.hook == ("/etc/hook", "--mail", "a b")
+    assert (found.hook_timeout, found.hook_interval) == (timedelta(seconds=5), timedelta(minutes=10))
+    assert str(read(tmp_path, ONE + text % "'[::1]:9841'").daemon.metrics) == "[::1]:9841"
+
+
 WRONG = [
     (TOP.replace("lending", "lendign"), "site.yaml:2: lendign: is no key that is known; did you mean lending?"),
     ("lending: {partitions: [p]}\n", "cluster: is missing"),
@@ -67,6 +87,13 @@ WRONG = [
     (ONE + "    reclaim: {notice: }\n", "reclaim.notice: has no value; write one, or remove the key"),
     (ONE + "    reclaim: {notice: \u00b2}\n", "is no duration"),
     (ONE + "    reclaim: {back_off: 999999w}\n", "is too long; write 3650d at most"),
+    (ONE + "daemon: {metrics: 9841}\n", "daemon.metrics: '9841': is no address with a port; write 127.0.0.1:9841, or"),
+    (ONE + "daemon: {metrics: 'localhost:9841'}\n", "daemon.metrics: 'localhost:9841': is no address with a port"),
+    (ONE + "daemon: {metrics: '127.0.0.1:99999'}\n", "daemon.metrics: '127.0.0.1:99999': is no address with a port"),
+    (ONE + "daemon: {metrics: '1.2.3:80'}\n", "daemon.metrics: '1.2.3:80': is no address with a port"),
+    (ONE + "daemon: {hook: /etc/hook --mail}\n", "daemon.hook: '/etc/hook --mail': is no list of a program and its"),
+    (ONE + "daemon: {hook: [hook.sh]}\n", "daemon.hook: names a program without its whole path; write [/etc/"),
+    (ONE + "daemon: {hook: []}\n", "daemon.hook: is no list of a program and its arguments; write [/etc/"),
     (ONE + "    lend: on\n", "lend: 'True': is no mapping of keys to values"),
     (ONE + "    lend: {enabled: maybe}\n", "enabled: 'maybe': is neither on nor off; write on or off"),
     (ONE + "    lend: {keep_idle_nodes: -1}\n", "keep_idle_nodes: '-1': is too small; write 0 or more"),
