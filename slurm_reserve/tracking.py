@@ -86,15 +86,17 @@ class Tracker:
 
     def _runs(self, view: View, spec: ReservationSpec, there: Reservation, job: Job, changes: Changes) -> None:
         loan = self.loans.get(job.id)
-        if loan is not None and loan.started is not None and job.started is not None and loan.started != job.started:
+        started = job.started if not job.is_completing else None  # Slurm moves it while a requeued job is on its way
+        if loan is not None and loan.started is not None and started is not None and loan.started != started:
             self._end(loan, view.cluster.at, "ended between two looks", changes)
             loan = None
         if loan is None:
             loan = _loan(view, spec, job, view.cluster.at)
         if loan.started is None:
             loan = replace(loan, started=job.started or view.cluster.at, nodes=job.nodes & there.nodes)
-        if job.is_completing and loan.ended is None and job.ends is not None and job.ends >= (loan.started or job.ends):
-            loan = ended(loan, job.ends, "ended by itself")
+        end = job.ends if job.is_completing and loan.ended is None else None
+        if end is not None and (loan.started or end) <= end <= view.cluster.at:  # a later one is the time limit's
+            loan = ended(loan, end, "ended by itself")
         if self.loans.get(job.id) != loan:
             self.loans[job.id] = loan
             changes.loans.append(loan)

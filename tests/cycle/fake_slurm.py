@@ -211,6 +211,8 @@ class FakeSlurm:
         for job in list(self.jobs.values()):
             if job.state == "COMPLETING" and job.id not in self.stuck:
                 self._leave(job)
+            elif job.state == "COMPLETING" and job.restarts:  # slurmctld moves the start of a requeued job along
+                self.jobs[job.id] = replace(job, started=self.now)
         order = sorted(self.jobs.values(), key=lambda j: (not j.reservation, "main" not in j.partitions, -j.priority))
         for job in order:
             if job.state == "PENDING" and job.priority and (job.eligible or self.now) <= self.now:

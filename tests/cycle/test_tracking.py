@@ -82,6 +82,21 @@ def test_a_loan_goes_on_over_a_restart_of_the_daemon(rig: Rig) -> None:
     assert loan.cause == "evicted for job 9 of alice"
 
 
+def test_an_evicted_borrower_that_takes_long_to_go_is_one_loan(rig: Rig) -> None:
+    rig.slurm.submit(BORROWER)
+    rig.go_on(4)
+    rig.slurm.stuck.add("7")
+    rig.slurm.submit(OWNERS)
+    rig.go_on(8)
+    left = rig.slurm.now
+    rig.slurm.stuck.clear()
+    rig.go_on(4)
+    (loan,) = loans(rig)
+    assert loan.cause == "evicted for job 9 of alice"
+    assert loan.ended is not None
+    assert loan.ended >= left
+
+
 def test_what_nodes_are_used_for_is_kept_when_it_changes(rig: Rig) -> None:
     rig.go_on(3)
     rig.slurm.submit(BORROWER)
