@@ -58,6 +58,7 @@ lint: environment ## style, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --strict --scripts-are-modules plugins/epilog/slurm-reserve-epilog
 	@$(BIN)/lint-imports --no-cache
 
 unit: environment ## what needs no Slurm; seconds

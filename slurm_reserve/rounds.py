@@ -145,7 +145,7 @@ class Rounds:
         known = scope.Owners(self.site, self.seen) if self.seen is not None else None
         owners = frozenset(user for user in woken.users if known is None or known.may_have(user))
         self._looks.add(owners, now)
-        if (woken.ended or woken.users - owners) and self._pace.has_plenty(now):
+        if (woken.moved or woken.users - owners) and self._pace.has_plenty(now):
             self._next = min(self._next, now + AFTER_A_WAKE_UP)
 
     def _cycle(self) -> float:

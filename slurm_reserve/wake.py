@@ -27,10 +27,10 @@ class Wake:
     """What woke the daemon."""
 
     users: frozenset[str] = frozenset()  # they submitted something
-    ended: bool = False  # some job has ended
+    moved: bool = False  # some job has started or ended
 
     def __bool__(self) -> bool:
-        return bool(self.users) or self.ended
+        return bool(self.users) or self.moved
 
 
 class WakeFile:
@@ -83,13 +83,13 @@ class WakeFile:
 
 
 def parse(noted: bytes) -> Wake:
-    """Lines such as `submit 1000` and `end`; what is anything else is passed over, for it is only a hint."""
-    users, ended = set(), False
+    """Lines such as `submit 1000`, `start` and `end`; what is anything else is passed over, for it is only a hint."""
+    users, moved = set(), False
     for line in set(noted.split(b"\n")):
         word, _, number = line.strip(b"\0 ").partition(b" ")
-        if word == b"end" and not number:
-            ended = True
+        if word in (b"start", b"end") and not number:
+            moved = True
         elif word == b"submit" and number.isdigit() and len(number) <= 10:
             with suppress(KeyError, OverflowError):
                 users.add(pwd.getpwuid(int(number)).pw_name)
-    return Wake(frozenset(users), ended)
+    return Wake(frozenset(users), moved)

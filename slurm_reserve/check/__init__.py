@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slurm_reserve.check import access, net, reservations, scheduling
+from slurm_reserve.check import access, leftovers, net, reservations, scheduling
 from slurm_reserve.check.finding import Check, Finding, Here, Inspected, Level, nodes_of
 from slurm_reserve.check.net import protector
 from slurm_reserve.view import View
@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     access.guard_differs,
     access.not_woken,
     access.ends_not_heard,
+    leftovers.left_behind,
     access.signal_hole,
     access.uninvited,
     access.accounts_unknown,

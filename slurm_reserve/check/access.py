@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slurm_reserve import guarantee
-from slurm_reserve.check.finding import Finding, Inspected, Level, printed, release
+from slurm_reserve.check.finding import Finding, Inspected, Level, has_none, printed, release
 from slurm_reserve.site import WAKE_NAME
 from slurm_reserve.view import View
 
@@ -55,9 +55,9 @@ def not_woken(view: Inspected) -> Iterator[Finding]:
 
 def ends_not_heard(view: View) -> Iterator[Finding]:
     """No EpilogSlurmctld: that a job has ended is noticed by polling only."""
-    if printed(view, "EpilogSlurmctld") == "(null)":
+    if has_none(view, "EpilogSlurmctld"):
         text = "no EpilogSlurmctld: that nodes fall idle is noticed by polling only"
-        remedy = "install plugins/epilogslurmctld/slurm-reserve-wake, to lend sooner"
+        remedy = "install plugins/slurmctld/slurm-reserve-wake, to lend sooner"
         yield Finding(Level.NOTE, "slurm.conf", text, remedy)
 
 

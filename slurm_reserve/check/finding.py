@@ -72,6 +72,12 @@ def printed(view: View, key: str) -> str:
     return view.cluster.config.printed.get(key, "")
 
 
+def has_none(view: View, program: str) -> bool:
+    """Whether slurm.conf names no such program; newer releases number them, and print nothing where there is none."""
+    settings = view.cluster.config.printed
+    return bool(settings) and {settings.get(program, "(null)"), settings.get(f"{program}[0]", "(null)")} == {"(null)"}
+
+
 def seconds(view: View, key: str) -> int:
     """A setting that Slurm prints in seconds; 0 where it is not set or is no number."""
     word = printed(view, key).partition(" ")[0]

@@ -19,7 +19,7 @@ from tests.cluster.stage import Stage
 
 pytestmark = pytest.mark.cluster
 # What a lab has by itself: no plugins, and a release that has the hole.
-USUALLY = {"unguarded", "signal-hole", "ends-not-heard", "output-lost"}
+USUALLY = {"unguarded", "signal-hole", "ends-not-heard", "output-lost", "left-behind"}
 
 # Lines of slurm.conf, keys of the reservation and of the site file, and the findings that come of them, each with a
 # word of what is said and of the remedy. What does not get in each other's way is broken together.

@@ -53,6 +53,16 @@ def test_a_borrower_need_not_wait_for_the_next_poll_when_the_owner_ends(stage: S
     stage.runs(borrower, "n1", timeout=15)
 
 
+def test_the_start_of_a_job_is_known_before_the_next_poll(stage: Stage) -> None:
+    stage.start()
+    stage.runs(stage.submit("alice", "--exclusive", "--reservation=physics"), "n1")
+
+    def told() -> bool:
+        return "n1: owner" in stage.lab.run(stage.argv("status"), user="alice", check=False).stdout
+
+    stage.wait(told, 20, "the daemon knows that alice's job runs")
+
+
 def test_a_restarted_daemon_is_woken_again(stage: Stage) -> None:
     stage.start()
     stage.end(signal.SIGKILL)

@@ -67,6 +67,9 @@ BROKEN: list[tuple[Callable[[Cluster], Cluster], Site, str, str]] = [
     (lambda seen: seen, site(spec(max_time=timedelta(hours=1))), "without --time", "DefaultTime"),
     (printed(ResvOverRun="10 min"), site(replace(spec(), end=NOW + YEAR)), "ResvOverRun=10 min", "remove"),
     (printed(EpilogSlurmctld="(null)"), site(), "EpilogSlurmctld", "slurm-reserve-wake"),
+    (printed(**{"Prolog[0]": "/x"}), site(), "EpilogSlurmctld", "slurm-reserve-wake"),
+    (printed(ProctrackType="proctrack/pgid", Epilog="(null)"), site(), "loses sight", "slurm-reserve-epilog"),
+    (printed(ProctrackType="proctrack/linuxproc"), site(), "loses sight", "proctrack/cgroup"),
     (
         lambda seen: cluster(FOUR, reservation("physics", "n1", "n2", flags=frozenset({"OVERLAP", "FLEX"}))),
         site(), "has FLEX and lacks IGNORE_JOBS", "restore physics",
@@ -94,6 +97,12 @@ def test_a_setting_that_breaks_the_promise_is_named_with_its_remedy(
 ) -> None:
     found = findings(view(of_site, breaks(SOUND), Memory(made={"physics": SOUND.at})))
     assert [f for f in found if said in f.text and remedy in f.remedy], found
+
+
+@pytest.mark.parametrize("key", ["Epilog", "Epilog[0]"])
+def test_an_epilog_may_look_for_what_slurmd_lets_go(key: str) -> None:
+    changed = printed(**{key: "/etc/slurm/epilog", "ProctrackType": "proctrack/pgid"})(SOUND)
+    assert "left-behind" not in {found.id for found in findings(view(site(), changed))}
 
 
 def guarded(text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import select
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def test_a_line_is_heard_once(bell: WakeFile, tmp_path: Path) -> None:
     assert hears(bell)
     assert bell.take() == Wake(ME)
     assert bell.take() == Wake()
-    ring(tmp_path / "wake", "end\n")
-    assert bell.take() == Wake(ended=True)
+    for word in ("start", "end"):
+        ring(tmp_path / "wake", f"{word}\n")
+        assert bell.take() == Wake(moved=True)
 
 
 def test_it_is_the_daemons_and_its_groups_alone_and_gone_with_it(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_it_is_the_daemons_and_its_groups_alone_and_gone_with_it(tmp_path: Path)
 def test_a_flood_is_read_in_bounded_pieces_and_the_file_is_emptied(bell: WakeFile, tmp_path: Path) -> None:
     path = tmp_path / "wake"
     ring(path, "end\n" * 100_000 + LINE)
-    assert bell.take() == Wake(ME, ended=True)
+    assert bell.take() == Wake(ME, moved=True)
     assert path.stat().st_size == 0
     ring(path, LINE)
     assert bell.take() == Wake(ME)
@@ -71,6 +73,26 @@ def test_a_file_that_somebody_cut_is_read_on(bell: WakeFile, tmp_path: Path) -> 
     assert not bell.take()
     ring(tmp_path / "wake", "\n" + LINE)
     assert bell.take() == Wake(ME)
+
+
+RINGER = Path(__file__).parents[2] / "plugins/slurmctld/slurm-reserve-wake"
+
+
+@pytest.mark.parametrize(("context", "word"), [("prolog_slurmctld", "start"), ("epilog_slurmctld", "end"), ("", "end")])
+def test_the_hook_says_whether_a_job_started_or_ended(bell: WakeFile, tmp_path: Path, context: str, word: str) -> None:
+    subprocess.run([RINGER, tmp_path / "wake"], env={"SLURM_SCRIPT_CONTEXT": context}, check=True)
+    assert (tmp_path / "wake").read_text() == f"{word}\n"
+    assert bell.take() == Wake(moved=True)
+
+
+def test_the_hook_never_fails_or_waits_whatever_stands_where_the_daemon_listens(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # nobody reads it
+    (tmp_path / "full").write_bytes(bytes(65_536))
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("absent", "no/folder", "fifo", "full", "link", "."):
+        done = subprocess.run([RINGER, tmp_path / name], env={}, capture_output=True, timeout=20, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), name
+    assert (tmp_path / "full").stat().st_size == 65_536
 
 
 GARBAGE = [b"", b"\n\n", b"submit\n", b"submit x\n", b"submit -1\n", b"submit 99999999999999\n", b"submit 4294967294\n"]
