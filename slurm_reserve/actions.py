@@ -70,6 +70,7 @@ class AttachJob:
     is_requeue_needed: bool = False  # not where the job would be lost when it is evicted
     is_append_needed: bool = False  # nor where it would overwrite its output
     bid: Decimal = Decimal(0)  # what a borrower bids for it: of a node, for an hour
+    is_drawn: bool = False  # by Slurm, for the reservation is MAGNETIC: nothing is sent, only remembered
 
 
 @dataclass(frozen=True, slots=True)

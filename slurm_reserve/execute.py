@@ -129,8 +129,10 @@ class Executor:
         if action.is_append_needed and not self.slurm.appends_output(action.job.id):
             self.ledger.put("unfit", action.job, "it would overwrite its output: no --open-mode=append in its script")
             return Status.UNFIT
-        self.ledger.put("attached", action.job, {"reservation": action.reservation, "at": self.clock()})
-        self.slurm.set_job_reservation(action.job, action.reservation)
+        sent = {"reservation": action.reservation, "at": self.clock(), "is_drawn": action.is_drawn}
+        self.ledger.put("attached", action.job, sent)
+        if not action.is_drawn:
+            self.slurm.set_job_reservation(action.job, action.reservation)
         return Status.DONE
 
     def _afterwards(self, action: LetStay | EndWait | HoldJob | NoteJob | RestoreJob) -> None:

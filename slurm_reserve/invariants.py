@@ -106,23 +106,45 @@ def _lend_lies_within(view: View, plan: Plan) -> Iterator[str]:
                 yield f"3: {action.name} would be sent an empty node list"
         if not isinstance(action, CreateReservation | UpdateReservation) or not action.name.endswith(LEND_SUFFIX):
             continue
+        if why := _draws_others(view, action):
+            yield f"3: {action.name} {why}"
         within = view.cluster.reservations.get(action.name.removesuffix(LEND_SUFFIX))
         if within is None or (action.nodes or frozenset()) - within.nodes:
             yield f"3: {action.name} would not lie within its reservation"
 
 
+def _draws_others(view: View, action: CreateReservation | UpdateReservation) -> str:
+    """Why more than borrowers might be drawn in; "" when they alone, or nobody, would be."""
+    there = view.cluster.reservations.get(action.name)
+    flags = action.flags if isinstance(action, CreateReservation) else action.add_flags
+    if "MAGNETIC" not in flags:
+        return ""
+    allowed = action.allowed_partitions if isinstance(action, CreateReservation) else there and there.allowed_partitions
+    return "" if allowed and allowed <= view.site.lending.partitions else "would draw in more than borrowers"
+
+
 def _closed_before_evicted(view: View, plan: Plan) -> Iterator[str]:
-    """4. When somebody is evicted for an owner's job, nothing waits in that lend reservation any more."""
+    """4. When somebody is evicted for an owner's job, nothing more may come into that lend reservation."""
     detached: set[JobKey] = set()
+    drawing = {name for name in view.lend_names if "MAGNETIC" in _flags(view, name)}
     for action in plan.actions:
+        if isinstance(action, UpdateReservation) and "MAGNETIC" in action.drop_flags:
+            drawing.discard(action.name)
         if isinstance(action, DetachJob):
             detached.add(action.job)
         if not isinstance(action, EvictJob) or action.is_intruder:
             continue
+        if action.reservation + LEND_SUFFIX in drawing:
+            yield f"4: job {action.job.id} is evicted while {action.reservation + LEND_SUFFIX} draws borrowers in"
         for job in view.referrers.get(action.reservation + LEND_SUFFIX, ()):
             recalled = any(v.job.key == action.job and not v.cause.startswith("job ") for v in plan.victims)
             if job.is_pending and job.key not in detached and not recalled:
                 yield f"4: job {action.job.id} is evicted while job {job.id} waits in the lend reservation"
+
+
+def _flags(view: View, name: str) -> frozenset[str]:
+    there = view.cluster.reservations.get(name)
+    return there.flags if there is not None else frozenset()
 
 
 def _issued_once(view: View, plan: Plan) -> Iterator[str]:

@@ -222,7 +222,7 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
 
     return Memory(
         made={key: _time(json.loads(value)) for key, value in facts["made"].items()},
-        attached=jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]))),
+        attached=jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]), bool(v.get("is_drawn")))),
         notices=jobs("notices", lambda v: Notice(**v | {"at": _time(v["at"]), "deadline": _time(v["deadline"])})),
         evicted=jobs("evicted", lambda v: Evicted(**v | {"at": _time(v["at"])})),
         waiting_since=jobs("waiting_since", _time),

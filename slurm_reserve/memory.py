@@ -19,6 +19,7 @@ class Attached:
 
     reservation: str
     at: datetime
+    is_drawn: bool = False  # left to Slurm: the reservation is MAGNETIC
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from slurm_reserve import (
     guarantee,
     hygiene,
     lending,
+    magnet,
     reclaim,
     restore,
     returns,
@@ -93,6 +94,7 @@ def make(view: View) -> Plan:
     over = expiry.over(view, tallies)
     lent = lending.lend(view, grounds, over)
     displace.decide(view, grounds, lent)
+    not_drawn = magnet.reasons(view, grounds)
     reports = guarantee.reports(view, [ground.reservation for ground in grounds.values()]) | dict(wanted.reports)
     groups = []
     leaving: set[JobKey] = set()  # a job that holds nodes of two reservations is evicted once
@@ -100,8 +102,9 @@ def make(view: View) -> Plan:
         lent, shown = Lending(refused=lent.refused, withheld=lent.withheld), lent.loans
         reports |= {f"job {loan.job.id}": f"shadow: would run on {loan.reason}" for loan in shown}
     for name, ground in grounds.items():
-        taken_back = [a for a in _take_back(view, ground, lent, reports) if not _is_repeated(a, leaving)]
-        groups.append(Group(f"reclaim {name}", tuple(taken_back), takes_back_of=name))
+        found = _take_back(view, ground, lent, reports, not_drawn[name])
+        taken_back = tuple(a for a in found if not _is_repeated(a, leaving))
+        groups.append(Group(f"reclaim {name}", taken_back, takes_back_of=name))
     for name, ground in grounds.items():
         groups.append(Group(f"end of {name}", tuple(closing.actions(view, ground))))
         reports |= dict(closing.warnings(view, ground))
@@ -113,7 +116,7 @@ def make(view: View) -> Plan:
     groups.extend(returns.groups(view, frozenset(key for ground in grounds.values() for key in ground.victims), back))
     for name, ground in grounds.items():
         loans = [loan for loan in lent.loans if loan.reservation == name]
-        groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans)), is_loan=True))
+        groups.append(Group(f"lend {name}", tuple(_lend(view, ground, loans, not not_drawn[name])), is_loan=True))
     decisions = tuple(d for ground in grounds.values() for d in ground.decisions)
     return Plan(
         groups=tuple(group for group in groups if group.actions),
@@ -156,8 +159,11 @@ def _is_repeated(action: Action, leaving: set[JobKey]) -> bool:
     return repeated
 
 
-def _take_back(view: View, ground: Ground, lent: Lending, reports: dict[str, str]) -> Iterator[Action]:
+def _take_back(view: View, ground: Ground, lent: Lending, reports: dict[str, str], not_drawn: str) -> Iterator[Action]:
     loans = [loan for loan in lent.loans if loan.reservation == ground.spec.name]
+    lend = view.cluster.reservations.get(ground.spec.lend_name)
+    if lend is not None and (why := magnet.why_shut(view, ground, lend, lent, not_drawn)):
+        yield UpdateReservation(lend.name, f"nobody more is drawn in: {why}", drop_flags=frozenset({magnet.FLAG}))
     yield from _close(view, ground, lent, reports)
     yield from _evict(view, ground)
     yield from _hand_over(view, ground)
@@ -294,7 +300,7 @@ def _due(view: View, ground: Ground, job: Job) -> datetime:
     return hygiene.promised_until(view, ground.spec, job) or view.cluster.at
 
 
-def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
+def _lend(view: View, ground: Ground, loans: list[Loan], draws: bool) -> Iterator[Action]:
     """Lay the lend reservation over the nodes of all loans, then send the new borrowers to it."""
     if not loans:
         return
@@ -307,23 +313,29 @@ def _lend(view: View, ground: Ground, loans: list[Loan]) -> Iterator[Action]:
     partitions = view.site.lending.partitions if not view.site.lending.qos else frozenset()
     if lend is None:
         yield CreateReservation(
-            name, nodes, None, reservation.end, desired.FLAGS, "idle nodes to lend", users,
+            name, nodes, None, reservation.end, desired.FLAGS | magnet.flags(draws), "idle nodes to lend", users,
             allowed_partitions=partitions,
         )  # fmt: skip
-    elif change := _grow(lend, reservation, nodes, users):
-        yield change
+    else:
+        draws = draws and lend.allowed_partitions == partitions
+        if change := _grow(lend, reservation, nodes, users, magnet.flags(draws)):
+            yield change
     for loan in loans:
+        is_drawn = draws and magnet.may_draw(view, loan)
+        if is_drawn and magnet.is_offered(view, loan):
+            continue
         if loan.job.reservation != name:
             refused = view.site.lending.refuse if loan.job.batch else frozenset()
             truncates = view.cluster.config.printed.get("JobFileAppend", "0") == "0"
             yield AttachJob(
                 loan.job.key, name, loan.reason, Reluctance.NO_REQUEUE in refused,
                 truncates and Reluctance.OVERWRITES in refused, bid=bids.bid(view.site.lending, loan.job),
+                is_drawn=is_drawn,
             )  # fmt: skip
 
 
 def _grow(
-    lend: Reservation, reservation: Reservation, nodes: frozenset[str], users: frozenset[str]
+    lend: Reservation, reservation: Reservation, nodes: frozenset[str], users: frozenset[str], flags: frozenset[str]
 ) -> UpdateReservation | None:
     end = reservation.end if abs(lend.end - reservation.end) > timedelta(minutes=1) else None
     change = UpdateReservation(
@@ -332,6 +344,7 @@ def _grow(
         nodes=nodes if nodes != lend.nodes else None,
         end=end,
         users=users if users != lend.users else None,
+        add_flags=flags - lend.flags,
     )
     return change if change != UpdateReservation(lend.name, change.reason) else None
 

@@ -24,6 +24,7 @@ from slurm_reserve.site import (
     EvictHow,
     Find,
     Listen,
+    Magnetic,
     Mode,
     OwnerMay,
     Reluctance,
@@ -113,6 +114,11 @@ def _words(value: Any) -> frozenset[str]:
         if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]{0,254}", part):
             raise _said(f"{str(part)[:80]!r} is no name; write one such as alice, or a list: [alice, bob]")
     return frozenset(parts)
+
+
+def _no(value: Any) -> Any:
+    """`no` is False to YAML."""
+    return "no" if value is False else value
 
 
 def _rights(value: Any) -> frozenset[str]:
@@ -303,6 +309,7 @@ class LendingModel(Strict):
 
     partitions: Words = frozenset()
     qos: Words = frozenset()
+    magnetic: Annotated[Magnetic, BeforeValidator(_no)] | None = None
     max_evictions_per_hour: Count | None = None
     bid: BidBy | None = None
     bids: dict[str, Bid] | None = None

@@ -57,6 +57,13 @@ class BidBy(StrEnum):
     COMMENT = "comment"  # bid=0.08
 
 
+class Magnetic(StrEnum):
+    """Whether lend reservations draw borrowers in by themselves."""
+
+    AUTO = "auto"  # where the release can keep all others out, and Slurm would choose as the site wants it
+    NO = "no"
+
+
 class Reluctance(StrEnum):
     """Borrowers that lose more than others when they are evicted."""
 
@@ -186,6 +193,7 @@ class Lending:
 
     partitions: frozenset[str] = frozenset()
     qos: frozenset[str] = frozenset()
+    magnetic: Magnetic = Magnetic.AUTO
     max_evictions_per_hour: int = 1000  # the brake: with more, nothing is lent until an admin has looked
     refuse: frozenset[Reluctance] = frozenset()  # borrowers that are not lent to
     max_evictions: int = 0  # of one job; 0: no limit

@@ -198,7 +198,7 @@ class Tracker:
     def _note(self, view: View, outcome: Outcome, changes: Changes) -> None:
         action = outcome.action
         match action:
-            case AttachJob() if action.reservation.endswith(LEND_SUFFIX):
+            case AttachJob() if action.reservation.endswith(LEND_SUFFIX) and not action.is_drawn:
                 spec = view.site.reservation(action.reservation.removesuffix(LEND_SUFFIX))
                 job = _job(view, action.job.id)
                 if spec is not None and job is not None and action.job.id not in self.loans:

@@ -54,7 +54,8 @@ def describe(action: Action, jobs: Mapping[JobKey, Job]) -> str:
         case DeleteReservation():
             return f"delete reservation {action.name}"
         case AttachJob() if action.reservation.endswith(LEND_SUFFIX):
-            return f"lend {action.reservation.removesuffix(LEND_SUFFIX)} to {who(action.job, jobs)}"
+            how = ", whom Slurm draws in" if action.is_drawn else ""
+            return f"lend {action.reservation.removesuffix(LEND_SUFFIX)} to {who(action.job, jobs)}{how}"
         case AttachJob():
             return f"send {who(action.job, jobs)} to {action.reservation}"
         case DetachJob():

@@ -59,6 +59,9 @@ class CliSlurm:
         self._knows_allowed_partitions = True
         self._words = False  # whether nice and comment of jobs are read as well
 
+    def close(self) -> None:
+        """Let go of what is kept open; nothing, for commands end by themselves."""
+
     @property
     def calls(self) -> Counter[str]:
         """How often each command was run."""
@@ -91,7 +94,7 @@ class CliSlurm:
         at, self._words = self._now(), words
         config = self._config.get(self._read_config)
         reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
-        nodes = text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node"))
+        nodes = self._read_nodes()
         partitions = self._partitions.get(lambda: self._read_partitions(config))
         self._terms = _terms(config, nodes.values())
         found = self._with_excluded(self._read_jobs())
@@ -105,6 +108,9 @@ class CliSlurm:
             groups=self._groups(frozenset(groups)),
             qos_preempts=self._qos_preempts(config),
         )
+
+    def _read_nodes(self) -> dict[str, Node]:
+        return text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node"))
 
     def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
         printed = self._commands.read("scontrol", "-o", "-a", "show", "partition")
@@ -274,15 +280,22 @@ class CliSlurm:
     # Changing
 
     def create_reservation(self, what: CreateReservation) -> None:
-        """Create a reservation; AllowedPartitions is left out on releases that do not know it."""
+        """Create a reservation; AllowedPartitions is left out on releases that do not know it.
+
+        One that is to draw jobs of these partitions in is refused there: it would draw in others.
+        """
         argv = arguments.create(what)
         partitions = arguments.allowed_partitions(what) if self._knows_allowed_partitions else []
+        if "MAGNETIC" in what.flags and what.allowed_partitions and not partitions:
+            raise SlurmRefusedError(f"{what.name} would draw in jobs of any partition")
         try:
             self._commands.change("scontrol", *argv, *partitions)
         except SlurmRefusedError as error:
             if not partitions or "Unknown parameter AllowedPartitions" not in error.code:
                 raise
             self._knows_allowed_partitions = False
+            if "MAGNETIC" in what.flags:
+                raise
             self._commands.change("scontrol", *argv)
 
     def update_reservation(self, what: UpdateReservation) -> None:

@@ -30,7 +30,8 @@ READS = frozenset(
 class FakeSlurm:
     """Keeps the contract of :class:`slurm_reserve.slurm.port.Slurm`. Nothing happens before :meth:`tick`."""
 
-    def __init__(self, of_nodes: Iterable[Node], *parts: Reservation | JobBuilder) -> None:
+    def __init__(self, of_nodes: Iterable[Node], *parts: Reservation | JobBuilder, partitions: bool = False) -> None:
+        self.has_allowed_partitions = partitions  # as from 25.11 on
         self.nodes = list(of_nodes)
         self.now = NOW
         self.reservations = {part.name: part for part in parts if isinstance(part, Reservation)}
@@ -109,8 +110,10 @@ class FakeSlurm:
         self._nodes(what.nodes)
         flags = what.flags | {"SPEC_NODES"}
         self.reservations[what.name] = Reservation(
-            what.name, what.nodes, what.start or self.now, what.end, flags, what.users, what.accounts
-        )
+            what.name, what.nodes, what.start or self.now, what.end, flags, what.users, what.accounts,
+            allowed_partitions=what.allowed_partitions if self.has_allowed_partitions else frozenset(),
+            can_name_partitions=self.has_allowed_partitions,
+        )  # fmt: skip
 
     def update_reservation(self, what: UpdateReservation) -> None:
         self._reach(f"update {what.name}")
@@ -223,9 +226,11 @@ class FakeSlurm:
             self._end(job)
             return
         later = self.now + timedelta(seconds=120)
+        drawn = job.reservation in self.reservations and "MAGNETIC" in self.reservations[job.reservation].flags
         self.jobs[job.id] = replace(
             job,
             state="PENDING",
+            reservation="" if drawn else job.reservation,
             nodes=frozenset(),
             reason="BeginTime",
             submitted=self.now,
@@ -239,6 +244,16 @@ class FakeSlurm:
         self.over[job.id] = replace(job, state="CANCELLED", nodes=frozenset())
 
     def _try_to_start(self, job: Job) -> None:
+        """Where it is to run; one that names no reservation also in those that draw it in."""
+        if self._starts(job) or job.reservation:
+            return
+        for each in self.reservations.values():
+            is_let_in = not each.users or job.user in each.users
+            is_let_in = is_let_in and (not each.allowed_partitions or each.allowed_partitions >= set(job.partitions))
+            if "MAGNETIC" in each.flags and is_let_in and self._starts(replace(job, reservation=each.name)):
+                return
+
+    def _starts(self, job: Job) -> bool:
         seen = cluster(self.nodes, *(_built(j) for j in self.jobs.values()))
         busy = {name for j in self.jobs.values() if j.state == "COMPLETING" for name in j.nodes}
         mine = self.reservations.get(job.reservation)
@@ -249,7 +264,8 @@ class FakeSlurm:
         if placed:
             self.jobs[job.id] = replace(job, state="RUNNING", nodes=placed.nodes, started=self.now, reason="None")
         else:
-            self.jobs[job.id] = replace(job, reason="Resources")
+            self.jobs[job.id] = replace(self.jobs[job.id], reason="Resources")
+        return bool(placed)
 
     def _reach(self, call: str) -> None:
         if not self.is_reachable:
