@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,8 @@ def without_host(text: str, lab: str) -> str:
     """Leave out what is the host's: its kernel and the lab's random name."""
     text = re.sub(r" OS=Linux .*?  RealMemory=", " OS=Linux 6.1.0 #1 SMP  RealMemory=", text)
     text = re.sub(r"FreeMem=\d+", "FreeMem=20000", text)
-    return text.replace(lab, "lab")
+    prefix = Path(shutil.which("scontrol") or "/usr/bin/scontrol").parents[1]
+    return text.replace(lab, "lab").replace(str(prefix), "/usr")
 
 
 def waiting(recorder: Recorder) -> None:
