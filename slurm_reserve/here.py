@@ -25,7 +25,14 @@ def look(site: Site, cluster: Cluster, slurm: CliSlurm) -> Here:
         is_operator=uid == 0 or _is_operator(user, cluster, slurm),
         guard=_guard(cluster.config.printed.get("SLURM_CONF", "")),
         unknown_users=frozenset(name for spec in site.reservations for name in spec.owner.users if not _is_known(name)),
+        hook_problem=_hook_problem(site.daemon.hook, user),
     )
+
+
+def _hook_problem(argv: tuple[str, ...], user: str) -> str:
+    if not argv or os.access(argv[0], os.F_OK | os.X_OK):
+        return ""
+    return f"{argv[0]} is not there, or no program that {user} may run"
 
 
 def _name(uid: int) -> str:

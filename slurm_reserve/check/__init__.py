@@ -44,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
     access.strangers_named,
     access.no_operator,
     access.run_as_root,
+    access.hook_not_run,
     reservations.lendable_down,
     reservations.never_lent,
     reservations.only_lendable,

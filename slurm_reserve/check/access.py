@@ -116,3 +116,10 @@ def run_as_root(view: Inspected) -> Iterator[Finding]:
     if view.here.is_root:
         text = "run as root, which it does not need"
         yield Finding(Level.NOTE, "user", text, "run the daemon as a Slurm operator: see README.md")
+
+
+def hook_not_run(view: Inspected) -> Iterator[Finding]:
+    """The hook cannot be run: no admin would be called."""
+    if view.here.hook_problem:
+        text = f"{view.here.hook_problem}, so nobody is called when an owner waits too long"
+        yield Finding(Level.WARNING, "daemon.hook", text, "correct daemon.hook, or make it executable for that user")

@@ -39,6 +39,7 @@ class Here:
     is_operator: bool | None = None  # whether Slurm lets this user change reservations and others' jobs
     guard: Guard | None = None  # job_submit.lua as it stands beside slurm.conf
     unknown_users: frozenset[str] = frozenset()  # named as owners, and not known to this host
+    hook_problem: str = ""  # why this user cannot run daemon.hook; "" when it can, or none is declared
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def test_who_runs_it_is_looked_at() -> None:
     assert found["no-operator"].level is Level.ERROR
     assert "run the daemon (and check) as" in found["no-operator"].remedy
     assert "run-as-root" in found
+    no_hook = findings(view(site(), SOUND), Here(hook_problem="/etc/hook is not there"))
+    assert [(f.id, f.subject) for f in no_hook if "hook" in f.id] == [("hook-not-run", "daemon.hook")]
     unknown = findings(view(site(), SOUND), Here(unknown_users=frozenset({"alice"})))
     assert any(f.id == "strangers-named" and "alice" in f.text for f in unknown)
 

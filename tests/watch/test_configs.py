@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from slurm_reserve.figures import METRICS
 from slurm_reserve.meter import Kind, Metric
 
@@ -108,8 +111,40 @@ def test_promtool_can_read_every_query_of_the_dashboard(tmp_path: Path) -> None:
     assert f"{len(queries)} rules found" in promtool("check", "rules", tmp_path / "queries.yaml")
 
 
-def test_the_dashboard_is_one_that_grafana_takes() -> None:
-    """What its own linter asks for: a variable for the data source, for job and instance, titles, units, and so on."""
+def understood(whole: dict[str, Any]) -> Any:
+    """What Grafana's own types make of a dashboard: what they do not know they leave out."""
+    plugins.register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(whole)))
+
+
+def lost(of: Any, kept: Any, where: str = "") -> Iterator[str]:
+    """What is in one JSON value and not, or otherwise, in another; that one may have more."""
+    if isinstance(of, dict) and isinstance(kept, dict):
+        for key, value in of.items():
+            yield from lost(value, kept[key], f"{where}.{key}") if key in kept else [f"{where}.{key}"]
+    elif isinstance(of, list) and isinstance(kept, list) and len(of) == len(kept):
+        for n, (one, other) in enumerate(zip(of, kept, strict=True)):
+            yield from lost(one, other, f"{where}[{n}]")
+    elif of != kept:
+        yield where
+
+
+def test_grafanas_own_types_know_all_of_the_dashboard() -> None:
+    whole = dashboard()
+    assert list(lost(whole, understood(whole))) == []
+
+
+def test_what_grafana_does_not_know_would_be_noticed() -> None:
+    whole = dashboard()
+    whole["panels"][1]["targets"][0]["query"] = "up"
+    whole["panels"][1]["options"]["tooltip"]["modus"] = "multi"
+    whole["refesh"] = "1m"
+    wrong = [".panels[1].options.tooltip.modus", ".panels[1].targets[0].query", ".refesh"]
+    assert sorted(lost(whole, understood(whole))) == wrong
+
+
+def test_the_dashboard_is_one_that_people_can_read() -> None:
+    """What Grafana's linter asks for: variables for data source, job and instance, titles, units, and so on."""
     whole = dashboard()
     assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= whole.keys()
     assert "id" not in whole  # a number of one installation
