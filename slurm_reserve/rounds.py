@@ -158,7 +158,7 @@ class Rounds:
                 result = cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, self.clock)
         except ReserveError as error:
             self.seen = None
-            self._ail(f"{type(error).__name__}: {error}")
+            self._ail(error)
             self._went(begun, error=error)
             return self._pace.poll
         if self._ailing:
@@ -219,11 +219,12 @@ class Rounds:
             self._pace.measured(spent, now)
             self.ledger.put("load", "slurmctld", asdict(self._pace.load))
 
-    def _ail(self, text: str) -> None:
-        """Say what is wrong once, not every few seconds."""
-        if text != self._ailing:
-            self.log.error("no action is taken", cause=text)
-        self._ailing = text
+    def _ail(self, error: ReserveError) -> None:
+        """Say what is wrong once, not every few seconds, nor for each command that happens to meet it first."""
+        kind = f"{type(error).__name__}: {str(error).rpartition(': ')[2]}"
+        if kind != self._ailing:
+            self.log.error("no action is taken", cause=f"{type(error).__name__}: {error}")
+        self._ailing = kind
 
     def _until(self, due: datetime | None) -> float:
         interval = self._pace.interval
