@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.cluster import crash
 from tests.cluster.stage import Stage
 
 MORTAL = Path(__file__).with_name("mortal.py")
@@ -56,12 +57,7 @@ class Fated:
 
     def saved(self) -> None:
         """Slurmctld has written down all that was submitted, so that it forgets only what comes now."""
-        path = f"{self.lab.directory}/state/job_state"
-
-        def written() -> bool:
-            return float(self.lab.run(["stat", "-c", "%.9Y", path], check=False).stdout or 0) > self.submitted
-
-        self.stage.wait(written, 20, "it is saved")
+        self.stage.wait(lambda: crash.written(self.lab) > self.submitted, 20, "it is saved")
 
     def lend(self) -> str:
         """Bob runs on alice's node, and no daemon does."""
@@ -91,17 +87,7 @@ class Fated:
             self.stage.end(signal.SIGKILL)  # it is dead already
             self.run_daemon()
         else:
-            self.lab.start("slurmctld")
-            self.register()
-
-    def register(self) -> None:
-        """Have each slurmd tell slurmctld at once what runs on it, as it is asked to some seconds later anyway.
-
-        Until then slurmctld may start a job a second time whose start it has forgotten; slurmd refuses that, and
-        slurmctld drains the node ("Duplicate jobid"), with our daemon or without.
-        """
-        for name in ("n1", "n2", "n3", "n4"):
-            self.lab.kill(f"slurmd@{name}", signal.SIGHUP)
+            crash.start_again(self.lab)
 
     def comes_to_the_same_end(self, bob: str, alice: str, starts: int = 1, *restarts: str) -> None:
         """Alice runs; bob was evicted once and comes back after her; nobody else was touched; nothing is left.
@@ -121,6 +107,7 @@ class Fated:
         others = [job.id for job in stage.jobs().values() if job.user in ("dave", "carol") and job.state == "PENDING"]
         stage.lab.run(["scancel", *others])
         stage.cancel(alice)
+        crash.mend(self.lab, bob)
         stage.runs(bob, "n1", 60 if len(restarts) < 2 else 180)  # Slurm's two minutes, where it requeued him itself
         stage.cancel(bob)
         self.leaves_nothing()

@@ -12,13 +12,11 @@ from tests.cluster.stage import Stage
 pytestmark = pytest.mark.cluster
 
 
-def start_again(play: Fated, number: int) -> None:
+def start_again(stage: Stage, number: int) -> None:
     """Both, the daemon as by a crash every other time; slurmctld as an admin does."""
-    stage = play.stage
     stage.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
     stage.lab.stop("slurmctld")
     stage.lab.start("slurmctld")
-    play.register()
     stage.restart()
 
 
@@ -31,13 +29,13 @@ def test_the_cycle_repeats_and_leaves_nothing_behind(stage: Stage, rounds: int) 
     bob = stage.borrow("bob", "--exclusive")
     for number in range(1, rounds + 1):
         stage.runs(bob, "n1", 60)
-        start_again(play, number)
+        start_again(stage, number)
         alice = stage.submit("alice", "--exclusive")
         stage.wait(lambda n=number: stage.field(bob, "Restarts") == str(n), 40, "bob is evicted")
-        start_again(play, number + 1)
+        start_again(stage, number + 1)
         stage.runs(alice, "n1", 60)
         assert stage.field(alice, "Restarts") == "0"
-        start_again(play, number)
+        start_again(stage, number)
         stage.waits(bob, 40)
         stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "nothing is lent")
         assert stage.jobs()[alice].state == "RUNNING"

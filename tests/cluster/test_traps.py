@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from slurm_reserve.lab import Lab, LabSpec
 
+from tests.cluster import crash
 from tests.cluster.conftest import QUICK
 from tests.cluster.stage import Stage
 
@@ -138,7 +139,7 @@ def test_a_victim_that_took_its_time_to_go_comes_back_without_slurms_two_minutes
 @pytest.mark.trap(10)
 def test_borrowers_are_put_back_before_the_reservations_end_would_kill_them(stage: Stage) -> None:
     borrower = lent_one(stage)
-    end = time.time() + 42  # 4 s of KillWait, epilog, poll and half a minute before
+    end = time.time() + 32  # KillWait, epilog, three looks and a pass before that: 11 s
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))
     stage.site(physics={**ONE, "end": at})
     stage.reload()
@@ -334,7 +335,7 @@ def test_an_eviction_that_slurmctld_forgets_comes_to_the_same_end(stage: Stage) 
     owners = stage.submit("alice", "--exclusive")
     stage.wait(lambda: f"requeue job {victim}" in stage.log(), 30, "it is evicted")
     stage.lab.kill("slurmctld")
-    stage.lab.start("slurmctld")
+    crash.start_again(stage.lab)
     stage.runs(owners, "n1", 90)
     stage.wait(lambda: "physics.lend" not in stage.reservations(), 30, "the lend reservation goes")
 
