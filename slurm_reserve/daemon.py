@@ -170,7 +170,7 @@ class Daemon:
         ready, _, _ = select.select(ears, door.writing(), [], patience)
         if waker in ready:
             os.read(waker, 512)
-        if ordered := door.answer(desk.decide) - {"status"}:
+        if ordered := door.answer(desk.decide) - {"status", "health"}:
             self.rounds.hurry()
             self._reload |= "wake" in ordered
         if self._bell and self._bell.fileno() in ready:

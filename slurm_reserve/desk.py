@@ -37,6 +37,8 @@ class Desk:
     def decide(self, uid: int, request: dict[str, Any]) -> dict[str, Any]:
         """Answer, or raise OrderError with the reason."""
         if uid in (0, os.geteuid()):
+            if request == {"do": "health"}:
+                return {"text": "", "problems": self.rounds.recorder.problems}
             return {"text": control.apply(self.rounds.ledger, request)}
         asker, site = _asker(uid), self.rounds.site
         members = self._of_accounts()

@@ -43,6 +43,12 @@ class Recorder:
         """Whether decisions can be written down; nothing new is lent while they cannot."""
         return not self._journal.problem
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """What cannot be written, and why: the journal, the ledger."""
+        found = {"journal": self._journal.problem, "ledger": self._ledger.problem}
+        return {what: why for what, why in found.items() if why}
+
     def decided(self, view: View, plan: Plan, is_whole: bool = True, only: frozenset[str] = frozenset()) -> bool:
         """Before anything is done: decisions, with victim, node, cause and reason (B2, B17), and idleness (B13).
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slurm_reserve.evidence.reading import Reader
     from slurm_reserve.site import Site
 
+NOT_KEPT = 6  # exit status: what a decision was made from was too large to be kept
 NAME = click.argument("name", shell_complete=reservation_names)
 SINCE = click.option("--since", help="A time, or how long ago: 2030-01-31, 7d.")
 
@@ -126,7 +127,11 @@ def history(ctx: click.Context, name: str, since: str | None) -> None:
 @click.option("--all", "is_all", is_flag=True, help="Every decision of the journal.")
 @click.pass_context
 def replay(ctx: click.Context, decision: int | None, is_all: bool) -> None:
-    """Run the planner on what a decision was made from, and see that the same follows."""
+    """Run the planner on what a decision was made from, and see that the same follows.
+
+    Ends with 1 where something else follows, and with 6 where that cannot be known: what a decision was made from is
+    kept up to 64 KB.
+    """
     setting: Setting = ctx.obj
     if (decision is None) != is_all:
         raise click.UsageError("give the number of one decision, or --all")
@@ -138,11 +143,13 @@ def replay(ctx: click.Context, decision: int | None, is_all: bool) -> None:
     else:
         for each in found:
             how = "the same follows" if each.is_same else f"something else follows: {each.again}"
-            how = "its inputs were too large to be kept" if each.again is None else how
+            how = "cannot be made again: its inputs were too large to be kept" if each.is_same is None else how
             click.echo(f"decision {each.number} of {each.at:%Y-%m-%d %H:%M:%S %Z}: {how}")
             for kind, fields in [] if is_all else each.recorded:
                 click.echo(f"  {kind}: {fields}")
-    ctx.exit(0 if all(each.is_same for each in found) else 1)
+    if any(each.is_same is False for each in found):
+        ctx.exit(1)
+    ctx.exit(NOT_KEPT if any(each.is_same is None for each in found) else 0)
 
 
 @click.command(epilog="\b\nExamples:\n  slurm-reserve promise\n  slurm-reserve promise physics --since 30d")

@@ -47,9 +47,9 @@ class Replayed:
     version: str
 
     @property
-    def is_same(self) -> bool:
-        """Whether the same actions follow."""
-        return self.again is None or self.again == self.recorded
+    def is_same(self) -> bool | None:
+        """Whether the same actions follow; None where that cannot be known."""
+        return None if self.again is None else self.again == self.recorded
 
 
 class Reader:
@@ -70,6 +70,15 @@ class Reader:
             Recorded(number, Entry(datetime.fromisoformat(at), *rest), decision)
             for number, at, *rest, decision in self._db.execute(query, values)
         ]
+
+    def latest(self, most: int) -> list[Entry]:
+        """What was decided, and came out otherwise than meant, last; oldest first."""
+        found = self._db.execute(
+            "SELECT at, kind, text, reservation, job, data FROM entries WHERE kind = 'decision' "
+            "OR (kind = 'outcome' AND json_extract(data, '$.status') != 'done') ORDER BY id DESC LIMIT ?",
+            (most,),
+        ).fetchall()
+        return [Entry(datetime.fromisoformat(at), *rest) for at, *rest in reversed(found)]
 
     def loans(self, reservation: str = "", job: str = "") -> list[LoanFact]:
         """In the order in which they were lent."""

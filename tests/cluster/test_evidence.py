@@ -100,6 +100,9 @@ def lending_stops_and_reclaim_goes_on(stage: Stage, borrower: str) -> None:
         "the journal cannot be written, so nothing new is lent and this log is the record",
     )  # fmt: skip
     stage.wait(lambda: all(each in stage.log() for each in words), says="the log has it")
+    shown = stage.cli("status", check=False)
+    assert (shown.returncode, "the journal cannot be written" in shown.stdout) == (1, True)
+    assert "journal" in json.loads(stage.cli("--json", "status", check=False).stdout)["problems"]
     stage.cancel(owners)
     stage.never(lambda: stage.jobs()[borrower].nodes, 3)
 
@@ -109,6 +112,7 @@ def lending_goes_on(stage: Stage, borrower: str) -> None:
     stage.runs(borrower, "n1", timeout=30)
     stage.wait(lambda: "the journal can be written again" in stage.log(), says="it is told")
     stage.wait(lambda: stage.journal("gap"), says="the gap is written down")
+    stage.wait(lambda: stage.cli("status", check=False).returncode == 0, says="status finds nothing wrong any more")
 
 
 def test_a_full_filesystem_stops_lending_and_nothing_else(stage: Stage) -> None:
@@ -187,6 +191,9 @@ def test_a_damaged_ledger_stops_lending_and_nothing_else_and_is_made_anew(stage:
     owners = stage.submit("alice", "--exclusive")
     stage.runs(owners, "n1")
     stage.wait(lambda: "the ledger cannot be written, so nothing new is lent" in stage.log(), 10, "it is told")
+    shown = stage.cli("status", check=False)
+    assert (shown.returncode, "the journal cannot be written" in shown.stdout) == (1, True)
+    assert "journal" in json.loads(stage.cli("--json", "status", check=False).stdout)["problems"]
     stage.cancel(owners)
     stage.never(lambda: stage.jobs()[borrower].nodes, 3)
     stage.lab.run(["sh", "-c", f"rm {file}*"])

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from slurm_reserve import inputs
 from slurm_reserve.cli.main import COMMANDS
 from slurm_reserve.facts import LoanFact, Use, UseFact
-from slurm_reserve.journal import Journal
+from slurm_reserve.journal import Decided, Journal
 from slurm_reserve.tracking import Changes
 
 ONE = """\
@@ -130,6 +131,16 @@ def test_what_was_recorded_is_reported_without_slurm(site: Path) -> None:
     assert run("report", "--html", str(page), *WHEN, site=site).returncode == 0
     assert page.stat().st_size > 1_000_000
     assert "ran on n1 of physics" in run("history", "physics", site=site).stdout
+
+
+def test_a_decision_whose_inputs_were_too_large_is_not_passed_off_as_the_same(site: Path) -> None:
+    kept = Journal(site.parent / "state" / "journal.db")
+    kept.write(decided=Decided(datetime.now(UTC), "1", b"", inputs.pack([])))
+    kept.close()
+    done = run("replay", "1", site=site)
+    assert done.returncode == 6
+    assert "cannot be made again: its inputs were too large to be kept" in done.stdout
+    assert json.loads(run("--json", "replay", "--all", site=site).stdout)[0]["is_same"] is None
 
 
 def test_what_was_never_recorded_is_said_to_be_so(site: Path) -> None:
