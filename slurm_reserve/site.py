@@ -254,9 +254,9 @@ class DaemonSettings:
 
 
 class Backend(StrEnum):
-    """What jobs are read through."""
+    """What jobs, nodes and partitions are read through."""
 
-    AUTO = "auto"  # what is proved on every release: the commands, for now
+    AUTO = "auto"  # what works on every release: the commands
     CLI = "cli"
     PYSLURM = "pyslurm"
 

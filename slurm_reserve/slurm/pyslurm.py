@@ -1,9 +1,8 @@
-"""Slurm with its jobs read through pyslurm, and everything else through its commands.
+"""Slurm with its jobs, nodes and partitions read through pyslurm, and everything else through its commands.
 
-What pyslurm cannot do as the contract wants it stays with the commands: nodes (their state is put together otherwise,
-GRES in use are without type), reservations (no QOS, no AllowedPartitions, flags that raise), single jobs (an array's
-task has no number of its own to ask for), and every change: requeue knows no `incomplete`; create, cancel and signal
-judge by an errno that may be an older call's.
+What pyslurm cannot do as the contract wants it stays with the commands: reservations (no AllowedPartitions, flags that
+raise), nodes with GRES (in use without type), single jobs (an array's task has no number of its own to ask for), and
+every change: requeue knows no `incomplete`; create, cancel and signal judge by an errno that may be an older call's.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from time import monotonic
 from typing import IO, Any, cast
 
 from slurm_reserve.garbage import collected_later
-from slurm_reserve.model import Job
-from slurm_reserve.slurm import jobs
+from slurm_reserve.model import Job, Node, Partition, SlurmConfig
+from slurm_reserve.slurm import jobs, text
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.port import SlurmUnavailableError
 
 MODULE = "slurm_reserve.slurm.pyslurm_worker"
-MOST_BY_NUMBER = 500  # with more jobs that pyslurm gives in part, all are read with squeue
+MOST_BY_NAME = 500  # with more jobs, or nodes, that pyslurm gives in part, all are read with the commands
 
 
 def is_installed() -> bool:
@@ -110,21 +109,36 @@ class PyslurmSlurm(CliSlurm):
         if options:
             return super()._read_jobs(*options)
         end = self._token()
+        said, numbers = self._ask(f"jobs {end} words" if self._words else f"jobs {end}", 1)
+        if len(numbers) > MOST_BY_NAME:
+            return super()._read_jobs()
+        with collected_later():
+            found = jobs.parse_jobs(said, end, self._terms, self._words)
+        return found + self._read_by_number(numbers)
+
+    def _read_nodes(self) -> dict[str, Node]:
+        said, names = self._ask("nodes", 2)  # it reads partitions besides, as scontrol does
+        if len(names) > MOST_BY_NAME:
+            return super()._read_nodes()
+        found = text.parse_nodes(said) if said else {}
+        for_these = self._commands.read("scontrol", "-o", "-a", "-d", "show", "node", ",".join(names)) if names else ""
+        return found | (text.parse_nodes(for_these) if names else {})
+
+    def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
+        return text.parse_partitions(self._ask("partitions", 2)[0], config.preempt_mode or "OFF")
+
+    def _ask(self, question: str, requests: int) -> tuple[str, list[str]]:
+        """What the worker writes, and the names of what must be read otherwise."""
         self._commands.calls["pyslurm"] += 1
-        self._commands.requests += 1
+        self._commands.requests += requests
         try:
-            said = self._worker.ask(f"{end} words" if self._words else end)
+            answer = self._worker.ask(question)
         except SlurmUnavailableError:
             self._commands.outcomes["pyslurm", "no_answer"] += 1
             raise
         self._commands.outcomes["pyslurm", "ok"] += 1
-        text, _, partial = said.rpartition("\n")
-        numbers = partial.split(",") if partial else []
-        if len(numbers) > MOST_BY_NUMBER:
-            return super()._read_jobs()
-        with collected_later():
-            found = jobs.parse_jobs(text + "\n", end, self._terms, self._words)
-        return found + self._read_by_number(numbers)
+        said, newline, partial = answer.rpartition("\n")
+        return said + newline, partial.split(",") if partial else []
 
     def _read_by_number(self, numbers: list[str]) -> tuple[Job, ...]:
         """Those that pyslurm does not give whole; one that has ended since is no more."""

@@ -1,12 +1,13 @@
-"""Reads jobs through pyslurm, in a process of its own: `python -m slurm_reserve.slurm.pyslurm_worker`.
+"""Reads jobs, nodes and partitions through pyslurm: `python -m slurm_reserve.slurm.pyslurm_worker`.
 
 pyslurm holds the GIL while slurmctld is asked, and reads slurm.conf when it is imported: so whoever needs it runs it
-here, and ends this process when it hangs. For each line of input, `END` or `END words`, one answer is written: a line
-with its length, and then what squeue would have printed for :func:`slurm_reserve.slurm.jobs.job_format`, so that it is
-understood by the same code. An answer that begins with "!" says why there is none.
+here, and ends this process when it hangs. For each line of input, `jobs END`, `jobs END words`, `nodes` or
+`partitions`, one answer is written: a line with its length, and then what squeue would have printed for
+:func:`slurm_reserve.slurm.jobs.job_format`, or scontrol, so that it is understood by the same code. An answer that
+begins with "!" says why there is none.
 
-Jobs that pyslurm does not give whole are named in a last line: those that ask for GRES. It keeps of `gres/gpu:2` for a
-job, a task or a socket neither type nor count, and raises on what is asked for each GPU.
+What pyslurm does not give whole is named in a last line: jobs that ask for GRES, nodes that have some. It keeps of
+`gres/gpu:2` for a job, a task or a socket neither type nor count, and raises on what is asked for each GPU.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from __future__ import annotations
 import pwd
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from slurm_reserve.slurm import jobs, shapes
+from slurm_reserve.slurm import jobs, pyslurm_text, shapes
 
+_END = re.compile(r"[0-9a-z-]+")
 _ENDED = frozenset(
     {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
         "REVOKED", "TIMEOUT",
     }
 )  # fmt: skip
-_MINUTES_OF_A_DAY = 24 * 60
 
 
 def render(found: Iterable[Any], end: str, words: bool) -> tuple[str, list[str]]:
@@ -102,8 +103,8 @@ def identity(job: Any, state: str) -> list[str]:
         job.allocated_nodes or "",
         str(job.priority or 0),
         str(job.requeue_count or 0),
-        _limit(job.time_limit),
-        *(_time(at) for at in (job.submit_time, job.start_time, job.end_time, job.eligible_time)),
+        pyslurm_text.limit(job.time_limit),
+        *(pyslurm_text.time(at) for at in (job.submit_time, job.start_time, _end(job), job.eligible_time)),
         str(int(bool(job.is_batch_job))),
         ",".join(job.licenses or ()),
         _dependency(job),
@@ -135,6 +136,12 @@ def _tasks(job: Any) -> str:
     return str(job.array_task_id or 0)
 
 
+def _end(job: Any) -> int | None:
+    """When it ends; of a job without a time limit squeue tells none, and pyslurm one in a year."""
+    end: int | None = job.end_time
+    return end if isinstance(job.time_limit, int) or (end or 0) <= time.time() else None
+
+
 def _dependency(job: Any) -> str:
     """As Slurm writes it, as far as pyslurm understands it."""
     try:
@@ -154,17 +161,6 @@ def _user(uid: int | None) -> str:
         return str(uid)
 
 
-def _limit(minutes: int | str | None) -> str:
-    if not isinstance(minutes, int):
-        return "UNLIMITED"
-    days, rest = divmod(minutes, _MINUTES_OF_A_DAY)
-    return f"{days}-{rest // 60:02}:{rest % 60:02}:00"
-
-
-def _time(at: int | None) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") if at else "N/A"
-
-
 def _text(value: object) -> str:
     return "N/A" if value in (None, "UNLIMITED") else str(value)
 
@@ -176,11 +172,16 @@ def _joined(names: Iterable[str]) -> str:
 def answer(line: str) -> str:
     """What is written for one line of input."""
     pyslurm: Any = import_module("pyslurm")  # reads slurm.conf; ends the process when there is none
-    end, _, words = line.strip().partition(" ")
-    if not re.fullmatch(r"[0-9a-z-]+", end):
-        return "!not a question"
     try:
-        text, partial = render(pyslurm.Jobs.load().values(), end, bool(words))
+        match line.split():
+            case ["jobs", end, *words] if _END.fullmatch(end):
+                text, partial = render(pyslurm.Jobs.load().values(), end, bool(words))
+            case ["nodes"]:
+                text, partial = pyslurm_text.nodes(pyslurm.Nodes.load().values())
+            case ["partitions"]:
+                text, partial = pyslurm_text.partitions(pyslurm.Partitions.load().values()), []
+            case _:
+                return "!not a question"
     except pyslurm.RPCError as error:
         return f"!{error}"
     return f"{text}{','.join(partial)}"

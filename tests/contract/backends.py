@@ -150,3 +150,5 @@ class OnLab:
         for shell in self._shells:
             shell.kill()
             shell.wait(20)
+        if isinstance(self.slurm, CliSlurm):
+            self.slurm.close()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 from slurm_reserve.lab import Lab, LabSpec
+from slurm_reserve.site import SlurmSettings
+from slurm_reserve.slurm.pyslurm import PyslurmSlurm, is_installed
 
 from tests.contract.backends import Backend, InMemory, OnLab
 
@@ -21,7 +24,18 @@ def _lab() -> Lab:
     return LABS[0]
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"fake": InMemory, "cli": lambda: OnLab(_lab())}
+def _pyslurm() -> Backend:
+    if not is_installed():
+        pytest.skip("pyslurm is not installed: it needs Slurm 25.11 and its headers")
+    lab = _lab()
+    return OnLab(lab, PyslurmSlurm(SlurmSettings(timeout=timedelta(seconds=20)), lab.command))
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "fake": InMemory,
+    "cli": lambda: OnLab(_lab()),
+    "pyslurm": _pyslurm,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from slurm_reserve.site import Backend, SlurmSettings
-from slurm_reserve.slurm import backend
+from slurm_reserve.slurm import backend, pyslurm_text
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.jobs import is_excluded_known, parse_jobs
 from slurm_reserve.slurm.port import SlurmUnavailableError
 from slurm_reserve.slurm.pyslurm import PyslurmSlurm, Worker
 from slurm_reserve.slurm.pyslurm_worker import render
 from slurm_reserve.slurm.shapes import Terms
+from slurm_reserve.slurm.text import parse_nodes, parse_partitions
 
 SUBMITTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -141,3 +142,41 @@ def test_pyslurm_is_used_where_it_is_asked_for_and_installed(monkeypatch: pytest
     monkeypatch.setattr(backend, "is_installed", lambda: False)
     with pytest.raises(SlurmUnavailableError, match="pip install"):
         backend.adapter(SlurmSettings(Backend.PYSLURM))
+
+
+def raw_node(name: str, **known: Any) -> Any:
+    """A node as pyslurm gives it."""
+    usual = {
+        "name": name, "state": "IDLE+DRAIN", "effective_cpus": 8, "total_cpus": 8, "allocated_cpus": 2,
+        "real_memory": 8000, "allocated_memory": 500, "threads_per_core": 2, "partitions": ["main", "preempt"],
+    }  # fmt: skip
+    return Raw(**{**usual, **known})
+
+
+def test_a_node_is_read_whatever_somebody_wrote_about_it() -> None:
+    said = "looked at\nNodeName=n2 CPUTot=1"
+    text, partial = pyslurm_text.nodes(
+        [raw_node("n1", reason=said, reason_user="root", memory_reserved_for_system=1000)]
+    )
+    (node,) = parse_nodes(text).values()
+    assert (node.name, node.states, node.partitions) == ("n1", {"IDLE", "DRAIN"}, {"main", "preempt"})
+    assert (node.cpus, node.alloc_cpus, node.memory, node.alloc_memory) == (8, 2, 7000, 500)
+    assert node.threads_per_core == 2
+    assert node.reason.startswith("looked at NodeName=n2 CPUTot=1 [root@")
+    assert partial == []
+
+
+def test_a_node_with_gres_is_left_to_the_commands() -> None:
+    text, partial = pyslurm_text.nodes([raw_node("n1", configured_gres={"gpu:a100": 2}), raw_node("n2")])
+    assert (list(parse_nodes(text)), partial) == (["n2"], ["n1"])
+
+
+def test_a_partition_is_read() -> None:
+    raw_partition = Raw(
+        name="preempt", nodes="n[1-4]", priority_tier=1, preempt_mode="REQUEUE", max_time=1500, state="UP",
+        oversubscribe="EXCLUSIVE", default_time=None,
+    )  # fmt: skip
+    (partition,) = parse_partitions(pyslurm_text.partitions([raw_partition]), "OFF").values()
+    assert (partition.nodes, partition.tier, partition.preempt_mode) == ({"n1", "n2", "n3", "n4"}, 1, "REQUEUE")
+    assert (partition.max_time, partition.default_time) == (timedelta(minutes=1500), None)
+    assert partition.exclusive
