@@ -37,7 +37,7 @@ def expected(view: View, job: Job) -> Expected | None:
         return Expected(job.eligible, f"begins at {job.eligible:%Y-%m-%d %H:%M:%S}")
     if job.reason == "Dependency":
         return _after(view, _awaited(job.dependency))
-    if job.reason == "JobArrayTaskLimit" and job.array_limit:
+    if job.reason == "JobArrayTaskLimit":
         return _next_task(view, job)
     return None
 
@@ -71,9 +71,12 @@ def _after(view: View, awaited: tuple[str, ...]) -> Expected | None:
 
 
 def _next_task(view: View, job: Job) -> Expected | None:
-    """The next task of an array comes when one of those that run has ended."""
+    """The next task of an array comes when one of those that run has ended.
+
+    Releases that do not say how many may run (23.11 on) say by their reason that so many do.
+    """
     running = [task for task in view.by_request.get(_request(job.id), ()) if task.nodes]
-    if len(running) < job.array_limit:
+    if not running or len(running) < job.array_limit:
         return Expected(view.cluster.at, "the next task of its array")
     first = min(running, key=lambda task: task.ends or datetime.max.replace(tzinfo=view.cluster.at.tzinfo))
     if first.ends is None:

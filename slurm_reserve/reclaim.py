@@ -139,7 +139,7 @@ def _evict(view: View, ground: Ground, want: demand.Want) -> Decision | None:
         return None
     where = placed[frozenset(j.key for j in chosen)]
     ground.take(where)
-    reason = f"job {job.id} of {job.user} needs {_list(where.nodes)}"
+    reason = f"job {job.id} of {job.user} needs {_list(where.nodes)}" + (f" and {want.start.why}" if want.start else "")
     is_early = want.start is not None  # Slurm evicts nobody for a job that may not start yet
     by_slurm = not is_early and not _is_late(view, ground, want) and _is_slurms(view, ground, want, len(chosen))
     ground.add_victims(chosen, f"job {job.id} of {job.user}", reason, by_slurm)

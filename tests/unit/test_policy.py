@@ -300,8 +300,21 @@ def test_what_else_a_job_may_depend_on_tells_nothing() -> None:
         assert evicted(make(site(), R, L, FULL, *LENT, odd)) == []
 
 
-def test_the_next_task_of_an_owners_array_has_its_node_kept() -> None:
-    rest = hers().waiting_for("JobArrayTaskLimit").but(array_tasks=(2, 3), array_limit=1, eligible=None)
+@pytest.mark.parametrize("limit", [1, 0])  # 23.11 and later do not say it
+def test_the_next_task_of_an_owners_array_comes_when_one_has_ended(limit: int) -> None:
+    def ends_in(seconds: int) -> JobBuilder:
+        task = job("7_1").of("alice").whole_nodes(1).but(job_id=7, ends=NOW + timedelta(seconds=seconds))
+        return task.on("n3")
+
+    rest = hers().waiting_for("JobArrayTaskLimit").but(array_tasks=(2, 3), array_limit=limit, eligible=None)
+    seen = [R, L, job("90").whole_nodes(1).on("n4"), *LENT, rest]
+    assert evicted(make(site(), *seen, ends_in(10))) == ["1"]
+    assert evicted(make(site(), *seen, ends_in(3600))) == []
+
+
+@pytest.mark.parametrize("limit", [1, 0])
+def test_the_next_task_of_an_owners_array_has_its_node_kept(limit: int) -> None:
+    rest = hers().waiting_for("JobArrayTaskLimit").but(array_tasks=(2, 3), array_limit=limit, eligible=None)
     one = reservation("physics", "n1")
     seen = [one, FULL, job("91").whole_nodes(1).on("n2"), rest, borrower("8")]
     made = make(site(spec("physics", "n1")), *seen)
