@@ -24,7 +24,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
     few = max(rounds // 6, 1)
     return {
         "planner": (planner.measure, planner.table),
-        "victims": (lambda: victims.measure(1 if options.quick else 3), victims.table),
+        "victims": (lambda: victims.measure(1 if options.quick else 20), victims.table),
         "reading": (lambda: reading.measure(options.pending, options.steady, say), reading.table),
         "notice": (lambda: latency.with_notice(few, say), latency.notice_table),
         "hurried": (lambda: latency.measure(few, 0, say, HURRIED), latency.table),

@@ -19,6 +19,8 @@ from slurm_reserve.fit import Fit, Room, Share, fit
 from slurm_reserve.model import Job, JobKey, Node, Shape
 from slurm_reserve.site import Victims
 
+from bench.figures import median
+
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 NODES, CPUS, MEMORY = 32, 4, 4000
 DAYS = 5
@@ -63,9 +65,10 @@ def slurms(lent: Sequence[Job], place: Place, _now: datetime) -> Sequence[Job]:
     return [job for job in gone if job.nodes & where.nodes] if where else ()
 
 
+SLURM = "Slurm's own"
 ORDERS: Mapping[str, Choose] = {
     "ours (least_loss)": by(Victims.LEAST_LOSS),
-    "Slurm's own": slurms,
+    SLURM: slurms,
     "youngest first": by(Victims.YOUNGEST),
     "fewest_nodes": by(Victims.FEWEST_NODES),
 }
@@ -214,39 +217,49 @@ def _when(arrival: tuple[float, bool, Ask]) -> tuple[float, bool]:
     return arrival[:2]
 
 
-def measure(seeds: int = 3) -> dict[str, Any]:
-    """Each order on the same demands, so many of them."""
-    found: dict[str, Any] = {}
+def measure(seeds: int = 20) -> dict[str, Any]:
+    """Each order on the same demands, so many of them; and seed by seed what it differs from Slurm's by."""
     asked = [demand(seed) for seed in range(1, seeds + 1)]
-    for name, choose in ORDERS.items():
-        plays = []
-        for owners, borrowers in asked:
-            played = Played(choose)
-            played.play(owners, borrowers)
-            plays.append(played)
-        waits = sorted(wait * 3600 for played in plays for wait in played.waits)
-        found[name] = {
-            "lost": round(sum(played.lost for played in plays), 1),
-            "evictions": sum(played.evictions for played in plays),
-            "done": round(sum(played.done for played in plays)),
-            "owners": len(waits),
-            "wait_mean_s": round(statistics.fmean(waits), 1),
-            "wait_p95_s": round(waits[int(len(waits) * 0.95)], 1),
-        }
-    return found
+    played = {name: [_replay(choose, *each) for each in asked] for name, choose in ORDERS.items()}
+    return {name: _compared(plays, played[SLURM]) for name, plays in played.items()}
+
+
+def _replay(choose: Choose, owners: Sequence[Ask], borrowers: Sequence[Ask]) -> Played:
+    played = Played(choose)
+    played.play(owners, borrowers)
+    return played
+
+
+def _compared(plays: Sequence[Played], slurm: Sequence[Played]) -> dict[str, Any]:
+    pairs = list(zip(plays, slurm, strict=True))
+    return {
+        "lost": round(sum(played.lost for played in plays), 1),
+        "evictions": sum(played.evictions for played in plays),
+        "done": round(sum(played.done for played in plays)),
+        "owners": sum(len(played.waits) for played in plays),
+        "wait_mean_s": round(statistics.fmean(3600 * wait for played in plays for wait in played.waits), 1),
+        "idle_found": sum(wait == 0 for played in plays for wait in played.waits),
+        "shares": [round(ours.lost / other.lost, 2) for ours, other in pairs],
+        "later_s": [round(3600 * (statistics.fmean(a.waits) - statistics.fmean(b.waits)), 2) for a, b in pairs],
+    }
 
 
 def table(found: dict[str, Any]) -> list[str]:
     """Lines to print."""
-    slurm = found["Slurm's own"]["lost"]
-    lines = [f"{'':20}{'node-hours':>11}{'of':>7}{'':>11}{'node-hours':>11}{'owner waits, s':>17}"]
-    lines.append(
-        f"{'order of victims':20}{'lost':>11}{'Slurm':>7}{'evictions':>11}{'finished':>11}{'mean':>9}{'p95':>8}"
-    )
+    slurm, seeds = found[SLURM]["lost"], len(found[SLURM]["shares"])
+    lines = [
+        f"{seeds} seeds; of Slurm's loss and later than with Slurm's order: seed by seed, median (least to most)",
+        f"{'order of victims':19}{'lost':>8}{'of':>7}{'':>20}{'evict-':>8}{'owners':>8}{'found':>7}{'later,':>8}",
+        f"{'':19}{'node-h':>8}{'Slurm':>7}{'':>20}{'ions':>8}{'wait, s':>8}{'idle':>7}{'s':>8}",
+    ]
     for name, each in found.items():
         share = f"{100 * each['lost'] / slurm:.0f} %" if slurm else ""
         lines.append(
-            f"{name:20}{each['lost']:>11.1f}{share:>7}{each['evictions']:>11}{each['done']:>11}"
-            f"{each['wait_mean_s']:>9.1f}{each['wait_p95_s']:>8.1f}"
+            f"{name:19}{each['lost']:>8.0f}{share:>7}{_spread(each['shares'], '.2f'):>20}{each['evictions']:>8}"
+            f"{each['wait_mean_s']:>8.1f}{each['idle_found']:>7}   {_spread(each['later_s'], '+.1f')}"
         )
     return lines
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"

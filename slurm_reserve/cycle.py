@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from slurm_reserve import invariants, lease, plan, restore, scope
+from slurm_reserve import invariants, lease, outage, plan, restore, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
 from slurm_reserve.garbage import collected_later
@@ -87,6 +87,7 @@ def run_once(
     memory = ledger.memory()
     memory = replace(memory, is_writable=memory.is_writable and recorder.is_writable)
     cluster = _with_lost(observe(site, slurm, memory.notices), slurm, memory)
+    memory = outage.after(memory, cluster.at, site.daemon.poll)
     result = decide(site, cluster, memory, see)
     is_recorded = recorder.decided(result.view, result.plan)
     executor = Executor(slurm, ledger, clock, result.view.is_borrower)

@@ -102,6 +102,8 @@ def _changed(policy: LendPolicy | ReclaimPolicy, standard: LendPolicy | ReclaimP
 
 
 def _text(value: timedelta | str | None) -> str:
+    if value == "":  # only a signal can be left out
+        return "none"
     if value is None or value == UNLIMITED:  # only a time limit can be absent
         return "unlimited"
     return format_duration(value) if isinstance(value, timedelta) else str(value)

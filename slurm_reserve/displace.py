@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slurm_reserve import bids, lots, victims
+from slurm_reserve import lots, victims
 from slurm_reserve.caps import Caps
 from slurm_reserve.choice import Lending
 from slurm_reserve.fit import Fit, Room, Share, fit
@@ -50,14 +50,14 @@ class _Contest:
 
     def take(self, job: Job, caps: Caps) -> str:
         """What becomes of a waiting borrower here; "" when nobody gives way to it."""
-        ground, lending = self.ground, self.view.site.lending
+        ground = self.ground
         if job.reservation not in ("", ground.spec.lend_name) or lots.too_long(self.view, job, ground):
             return ""
-        mine, going = bids.bid(lending, job), ground.going()
+        mine, going = self.view.bid(job), ground.going()
         lower = {
             key: other
             for key, other in ground.borrowers().items()
-            if key not in going and bids.bid(lending, other) < mine and other.nodes <= ground.reservation.nodes
+            if key not in going and self.view.bid(other) < mine and other.nodes <= ground.reservation.nodes
         }
 
         def placed(gone: frozenset[JobKey]) -> Fit:
@@ -72,7 +72,7 @@ class _Contest:
         where = placed(frozenset(each.key for each in chosen))
         if caps.why_not(ground, job, where.nodes):
             return ""
-        highest = max(bids.bid(lending, each) for each in chosen)
+        highest = max(map(self.view.bid, chosen))
         reason = f"job {job.id} of {job.user} bids {mine}, more than {highest}, for {listed(where.nodes)}"
         ground.add_victims(chosen, f"bid of job {job.id} of {job.user}", reason, outbid_by=job.key)
         return self._keep(where, f"{', '.join(each.id for each in chosen)} give way on {listed(where.nodes)}")

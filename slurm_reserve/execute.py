@@ -130,7 +130,7 @@ class Executor:
             self.ledger.put("unfit", action.job, "it would overwrite its output: no --open-mode=append in its script")
             return Status.UNFIT
         sent = {"reservation": action.reservation, "at": self.clock(), "is_drawn": action.is_drawn}
-        self.ledger.put("attached", action.job, sent)
+        self.ledger.put("attached", action.job, sent | {"bid": str(action.bid)})
         if not action.is_drawn:
             self.slurm.set_job_reservation(action.job, action.reservation)
         return Status.DONE

@@ -27,7 +27,10 @@ def tallies(view: View) -> Mapping[str, Tally]:
         name = request(job)
         if (job.nodes or name in known) and view.is_borrower(job):
             requests[name].append(job)
-    return {name: _tally(jobs, known.get(name), view.cluster.at) for name, jobs in requests.items()}
+    return {
+        name: _tally(jobs, known.get(name), view.cluster.at, view.memory.unseen_since)
+        for name, jobs in requests.items()
+    }
 
 
 def request(job: Job) -> str:
@@ -35,8 +38,11 @@ def request(job: Job) -> str:
     return job.id.partition("_")[0]
 
 
-def _tally(jobs: list[Job], known: Tally | None, now: datetime) -> Tally:
-    """A run that has ended since the last look did so when its job was back in the queue, or by now."""
+def _tally(jobs: list[Job], known: Tally | None, now: datetime, unseen_since: datetime | None) -> Tally:
+    """A run that has ended since the last look did so when its job was back in the queue, or by now.
+
+    Where that look was long ago, and the job is not back in the queue, it counts until then alone.
+    """
     user, total, since = jobs[0].user, timedelta(0), None
     if known is not None and known.user == user:
         total, since = known.total, known.since
@@ -44,7 +50,8 @@ def _tally(jobs: list[Job], known: Tally | None, now: datetime) -> Tally:
     first = min(starts, default=None)
     if since is not None and (first is None or first > since):
         back = [job.submitted for job in jobs if since < job.submitted <= (first or now)]
-        total, since = total + (max(back, default=first or now) - since), None
+        latest = max(unseen_since, since) if unseen_since else now
+        total, since = total + (max(back, default=min(first or now, latest)) - since), None
     return Tally(user, total, since or first)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from slurm_reserve import bids, demand
+from slurm_reserve import demand
 from slurm_reserve.actions import (
     AttachJob,
     CreateReservation,
@@ -165,7 +165,7 @@ def _outbid(view: View, plan: Plan) -> Iterator[str]:
     lending, waiting = view.site.lending, {job.key: job for job in view.waiting_borrowers} if pairs else {}
     for job, by in pairs:
         other = waiting.get(by) or waiting.get(by._replace(id=by.id.partition("_")[0]))  # a task of an array
-        if not lending.displace or other is None or bids.bid(lending, job) >= bids.bid(lending, other):
+        if not lending.displace or other is None or view.bid(job) >= view.bid(other):
             yield f"9: job {job.id} would give way to job {by.id}, which does not bid more"
 
 

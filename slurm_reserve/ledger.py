@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -43,10 +44,12 @@ KINDS: Final = (
     "lease",  # which lease of several daemons is ours
     "made", "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times",
     "corrected", "tallies", "pains", "spells", "orders", "load", "unfit",
-    "forecasts", "scores",
+    "forecasts", "scores", "looked",
 )  # fmt: skip
 # What was noted by our own clock; the rest is Slurm's word or an admin's.
-_BY_OUR_CLOCK = ("attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times")
+_BY_OUR_CLOCK = (
+    "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times", "looked",
+)  # fmt: skip
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
 
 
@@ -222,7 +225,7 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
 
     return Memory(
         made={key: _time(json.loads(value)) for key, value in facts["made"].items()},
-        attached=jobs("attached", lambda v: Attached(v["reservation"], _time(v["at"]), bool(v.get("is_drawn")))),
+        attached=jobs("attached", _attached),
         notices=jobs("notices", lambda v: Notice(**v | {"at": _time(v["at"]), "deadline": _time(v["deadline"])})),
         evicted=jobs("evicted", lambda v: Evicted(**v | {"at": _time(v["at"])})),
         waiting_since=jobs("waiting_since", _time),
@@ -238,6 +241,7 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
         spells={key: tuple(json.loads(value)) for key, value in facts["spells"].items()},
         orders=_orders(facts["orders"]),
         load=next((Load(**json.loads(value)) for value in facts["load"].values()), Load()),
+        looked=next((_time(json.loads(value)) for value in facts["looked"].values()), None),
         is_writable=is_writable,
     )
 
@@ -258,6 +262,12 @@ def read_only(path: Path) -> Memory:
 
 def _corrected(value: dict[str, Any]) -> Corrected:
     return Corrected(value["wanted"], value["count"], _time(value["at"]))
+
+
+def _attached(value: dict[str, Any]) -> Attached:
+    bid = value.get("bid")  # an earlier version noted none
+    noted = Decimal(bid) if bid is not None else None
+    return Attached(value["reservation"], _time(value["at"]), bool(value.get("is_drawn")), noted)
 
 
 def _tally(value: dict[str, Any]) -> Tally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from slurm_reserve.model import JobKey
 
@@ -20,6 +21,7 @@ class Attached:
     reservation: str
     at: datetime
     is_drawn: bool = False  # left to Slurm: the reservation is MAGNETIC
+    bid: Decimal | None = None  # of a borrower, then; None: not noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +157,6 @@ class Memory:
     scores: Mapping[str, Score] = field(default_factory=dict)  # reservation -> how good its forecasts were
     orders: Orders = Orders()
     load: Load = Load()
+    looked: datetime | None = None  # when the cluster was last looked at, give or take a minute
+    unseen_since: datetime | None = None  # that time, where it is so long ago that much may have happened unseen
     is_writable: bool = True  # False: the ledger cannot be written, so nothing new is lent

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from slurm_reserve import __version__, estimate, idleness, inputs, words
+from slurm_reserve import __version__, estimate, idleness, inputs, outage, words
 from slurm_reserve.actions import Action, AttachJob, DetachJob, EvictJob, NotifyJob
 from slurm_reserve.execute import Outcome, Status
 from slurm_reserve.journal import Decided, Entry, Journal, as_json
@@ -154,6 +154,8 @@ class Recorder:
 
     def _remember(self, view: View, plan: Plan) -> None:
         ledger = self._ledger
+        if outage.is_to_note(view.memory, view.cluster.at):
+            ledger.put("looked", "cluster", view.cluster.at)
         ledger.replace("waiting_since", plan.waiting_since)
         ledger.replace("idle_since", plan.idle_since)
         ledger.replace("tallies", {name: asdict(tally) for name, tally in plan.tallies.items()})

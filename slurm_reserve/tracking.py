@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from slurm_reserve import bids
 from slurm_reserve.actions import AttachJob, DetachJob, EvictJob, LetStay, NotifyJob
 from slurm_reserve.bound import bound
 from slurm_reserve.execute import Outcome, Status
@@ -250,7 +249,7 @@ def _use(view: View, spec: ReservationSpec, name: str) -> Use:
 
 def _loan(view: View, spec: ReservationSpec, job: Job, at: datetime) -> LoanFact:
     lending = view.site.lending
-    bid = "" if lending.bid is BidBy.NONE else str(bids.bid(lending, job))
+    bid = "" if lending.bid is BidBy.NONE else str(view.bid(job))
     return LoanFact(
         job.id, job.submitted, job.restarts, job.user, spec.name, account=job.account, bid=bid, lent_at=at
     )  # fmt: skip

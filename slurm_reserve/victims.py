@@ -17,12 +17,16 @@ from typing import Any
 from slurm_reserve import bids
 from slurm_reserve.memory import Pain
 from slurm_reserve.model import Job, JobKey
-from slurm_reserve.site import Lending, Victims
+from slurm_reserve.site import Victims
 from slurm_reserve.view import View
 
 Fits = Callable[[frozenset[JobKey]], bool]
 
 PAIN_HALVES_IN = timedelta(days=1)
+
+
+def _no_bid(_: Job) -> Decimal:
+    return bids.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,13 @@ class Look:
     now: datetime
     told: frozenset[JobKey] = frozenset()  # have had their notice, and go before others
     pains: Mapping[str, Pain] = field(default_factory=dict)
-    lending: Lending = field(default_factory=Lending)
+    bid: Callable[[Job], Decimal] = _no_bid
 
     @staticmethod
     def of(view: View) -> Look:
         """At this moment."""
         memory = view.memory
-        return Look(view.cluster.at, frozenset(memory.notices), memory.pains, view.site.lending)
+        return Look(view.cluster.at, frozenset(memory.notices), memory.pains, view.bid)
 
     def lost(self, job: Job) -> timedelta:
         """CPU time that is thrown away when the job goes now: since its start, or since it last saved its work.
@@ -50,10 +54,6 @@ class Look:
         saved = bids.saved_in(job.comment) if "saved=" in job.comment else None
         since = max(job.started, saved or job.started)
         return max(self.now - since, timedelta(0)) * job.shape.cpus
-
-    def bid(self, job: Job) -> Decimal:
-        """What it bids."""
-        return bids.bid(self.lending, job)
 
 
 Rate = Callable[[Sequence[Job], Look], tuple[Any, ...]]

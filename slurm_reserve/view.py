@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 
 from slurm_reserve import bids
@@ -94,6 +95,11 @@ class View:
         if lending.bid is BidBy.NONE:
             return tuple(sorted(found, key=lambda job: (not job.reservation, in_slurms_order(job))))
         return tuple(sorted(found, key=lambda job: bids.by_bid(lending, job)))
+
+    def bid(self, job: Job) -> Decimal:
+        """What counts as a borrower's bid: while it runs no more than when it was lent to, and was charged for."""
+        now, sent = bids.bid(self.site.lending, job), self.memory.attached.get(job.key)
+        return now if sent is None or sent.bid is None or not job.nodes else min(now, sent.bid)
 
     @cached_property
     def _waiting(self) -> Mapping[tuple[str, str], list[Job]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slurm_reserve.site import ReservationSpec, Site
 
 NAME = click.argument("name", shell_complete=reservation_names)
-DRY = click.option("--dry-run", is_flag=True, help="Say what would be declared, and do nothing.")
+DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Until the daemon has made it so.")
 LONGEST_WAIT = 30.0  # seconds
 
@@ -39,6 +39,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     epilog="\b\nExamples:\n  slurm-reserve create physics --nodes n[1-2] --user alice --notice 30s\n"
     "  slurm-reserve create bio --node-count 2 --partition main --account bio\n"
+    "  slurm-reserve create geo --nodes n9 --group geo --max-nodes 2\n"
     "  slurm-reserve create chem --nodes n7 --user dave --dry-run"
 )
 @click.argument("name")
@@ -57,7 +58,8 @@ def create(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values
 
 
 @click.command(
-    epilog="\b\nExamples:\n  slurm-reserve update physics --nodes n[1-3]\n  slurm-reserve update physics --notice 1m"
+    epilog="\b\nExamples:\n  slurm-reserve update physics --nodes n[1-3]\n  slurm-reserve update physics --notice 1m\n"
+    "  slurm-reserve update physics --victims youngest --min-run-time 10m --dry-run"
 )
 @NAME
 @with_options
@@ -92,8 +94,11 @@ def _declare(
             before = path.read_text() if path.exists() else None
             declared.write_reservation(setting.site_file, spec, getpass.getuser(), now(), site.defaults)
             read_back(setting, path, before)
-    _tell(setting, name, "would be declared" if dry_run else "is declared")
-    if not dry_run:
+    if dry_run:
+        text = declared.dump_reservation(spec, getpass.getuser(), now(), site.defaults)
+        _tell(setting, name, "would be declared", text)
+    else:
+        _tell(setting, name, "is declared")
         wanted = spec.nodes if isinstance(spec.nodes, frozenset) else None
         until_made(setting, name, wait, lambda there: there is not None and wanted in (None, there.nodes))
 
@@ -128,11 +133,12 @@ def _ours(setting: Setting, site: Site, name: str) -> ReservationSpec:
     return spec
 
 
-def _tell(setting: Setting, name: str, said: str) -> None:
+def _tell(setting: Setting, name: str, said: str, declaration: str = "") -> None:
+    """What was done; and the file that would have been written, where it was not."""
     if setting.as_json:
-        setting.show({"reservation": name, "text": said})
+        setting.show({"reservation": name, "text": said} | ({"declaration": declaration} if declaration else {}))
     else:
-        click.echo(f"{name} {said}")
+        click.echo(f"{name} {said}" + (f":\n{declaration.rstrip()}" if declaration else ""))
 
 
 def until_made(setting: Setting, name: str, wait: bool, is_done: Callable[[Any], bool]) -> None:

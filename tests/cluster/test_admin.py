@@ -85,3 +85,22 @@ def test_shadow_mode_lends_nothing_and_says_what_it_would(stage: Stage) -> None:
     stage.wait(lambda: "shadow: would run on n1" in stage.log(), 15, "it is said")
     stage.never(lambda: stage.jobs()[borrower].state == "RUNNING", 5)
     stage.runs(stage.submit("alice", "--exclusive"), "n1")
+
+
+@pytest.mark.behaviour("B36")
+def test_policy_declared_on_the_command_line_holds_and_a_dry_run_says_what_would_be_written(stage: Stage) -> None:
+    stage.start(physics={"owner": ALICE, "nodes": "n1", "lend": {"enabled": False}})
+    stage.fill("n4")
+    words = ("create", "chemistry", "--nodes", "n[2-3]", "--user", "dave", "--max-nodes", "1", "--victims", "youngest")
+    shown = stage.cli(*words, "--dry-run").stdout
+    assert "max_nodes: 1" in shown
+    assert "victims: youngest" in shown
+    assert "chemistry" not in stage.cli("list").stdout
+    stage.cli(*words)
+    borrowers = [stage.borrow("bob", "--exclusive") for _ in range(2)]
+    stage.runs(borrowers[0])
+    stage.never(lambda: stage.jobs()[borrowers[1]].nodes, 3)
+    refused = stage.cli("update", "chemistry", "--max-nodes", "0", check=False)
+    assert (refused.returncode, "lend.max_nodes" in refused.stderr) == (3, True)
+    stage.cli("update", "chemistry", "--max-nodes", "2")
+    stage.runs(borrowers[1])

@@ -79,6 +79,18 @@ def test_a_higher_bid_displaces_a_lower_borrower_and_an_equal_one_does_not(stage
     stage.never(lambda: stage.jobs()[owners].state != "RUNNING", 2)
 
 
+@pytest.mark.behaviour("B27")
+def test_who_raises_a_bid_after_the_loan_gives_way_all_the_same(stage: Stage) -> None:
+    lending(stage, displace=True)
+    stage.start()
+    stage.fill("n2", "n3", "n4")
+    low = bid(stage, "bob", "bid=0.05")
+    stage.runs(low, "n1")
+    stage.lab.run(["scontrol", "update", f"JobId={low}", "Comment=bid=99"], user="bob")
+    stage.runs(bid(stage, "dave", "bid=0.08"), "n1")
+    stage.wait(lambda: [e for e in stage.journal("outcome") if f"requeue job {low}" in e["text"]], 15, "it went")
+
+
 @pytest.mark.behaviour("B26", "B27")
 def test_bids_displace_nobody_unless_the_site_says_so(stage: Stage) -> None:
     lending(stage)

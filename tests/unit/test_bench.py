@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench import latency, planner, reading
+from bench import latency, planner, reading, victims
 from bench.figures import comparison, median, percentile, row, summary
 from bench.ground import Call
 
@@ -67,3 +67,14 @@ def test_a_small_cluster_that_is_made_up_is_planned() -> None:
     assert found["jobs"] == 100
     assert found["reasons"] > 0
     assert any("plan and invariants" in line for line in planner.table({"small": found, "large": found}))
+
+
+def test_orders_of_victims_are_compared_seed_by_seed() -> None:
+    none, one = victims.Played(victims.slurms), victims.Played(victims.slurms)
+    none.waits, none.lost = [0.0, 0.02], 3.0
+    one.waits, one.lost = [0.02, 0.02], 6.0
+    found = victims._compared([none, one], [one, one])
+    assert (found["lost"], found["idle_found"], found["wait_mean_s"]) == (9.0, 1, 54.0)
+    assert (found["shares"], found["later_s"]) == ([0.5, 1.0], [-36.0, 0.0])
+    lines = victims.table({victims.SLURM: found, "ours": found})
+    assert "0.75 (0.50 to 1.00)" in lines[-1]

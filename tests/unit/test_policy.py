@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slurm_reserve import expiry, idleness, invariants, plan
 from slurm_reserve.actions import EvictJob, ExpireJob, NotifyJob
-from slurm_reserve.memory import Evicted, Memory, Notice, Tally
+from slurm_reserve.memory import Attached, Evicted, Memory, Notice, Tally
 from slurm_reserve.plan import Plan
 from slurm_reserve.reclaim import Verdict
 from slurm_reserve.site import BidBy, EvictBy, Lending, Site
@@ -67,6 +68,18 @@ RUNNING = [
 def test_only_a_lower_bid_gives_way(comment: str, goes: list[str]) -> None:
     assert evicted(make(site(lending=DISPLACE), R, L, FULL, *RUNNING, borrower("7", comment))) == goes
     assert evicted(make(site(lending=BIDS), R, L, FULL, *RUNNING, borrower("7", comment))) == []
+
+
+def test_a_bid_that_is_raised_after_the_loan_keeps_nobody_from_giving_way() -> None:
+    runs = borrower("1", "bid=99").in_("physics.lend").on("n1")  # its user changed the comment
+    waits = borrower("8", "bid=0.08")
+    one = [reservation("physics", "n1"), reservation("physics.lend", "n1"), FULL, job("91").whole_nodes(1).on("n2")]
+    of = site(spec("physics", "n1"), lending=Lending(frozenset({"preempt"}), bid=BidBy.COMMENT, displace=True))
+    lent_for = {runs.job.key: Attached("physics.lend", NOW, bid=Decimal("0.05"))}
+    assert evicted(make(of, *one, runs, waits)) == []
+    assert evicted(make(of, *one, runs, waits, attached=lent_for)) == ["1"]
+    lowered = borrower("1", "bid=0.01").in_("physics.lend").on("n1")
+    assert View(of, cluster(FOUR, lowered), Memory(attached=lent_for)).bid(lowered.job) == Decimal("0.01")
 
 
 def test_a_wide_bidder_displaces_as_many_as_it_needs() -> None:

@@ -10,7 +10,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slurm_reserve import victims
+from slurm_reserve import bids, victims
 from slurm_reserve.memory import Pain
 from slurm_reserve.model import Job, JobKey
 from slurm_reserve.site import BidBy, Lending, Victims
@@ -18,7 +18,9 @@ from slurm_reserve.victims import RATES, Look
 
 from tests.builders import NOW, job
 
-BIDS = Lending(bid=BidBy.COMMENT)
+
+def by_comment(each: Job) -> Decimal:
+    return bids.bid(Lending(bid=BidBy.COMMENT), each)
 
 
 def on(job_id: str, *nodes: str, minutes: float, cpus: int = 1, bid: str = "", user: str = "bob") -> Job:
@@ -57,7 +59,7 @@ ALL = [OLD, YOUNG, WIDE, BUSY]
     ],
 )
 def test_each_order_has_its_victim(order: Victims, victim: str) -> None:
-    assert ids(victims.choose(ALL, frees(ALL, 1), Look(NOW, lending=BIDS), RATES[order])) == {victim}
+    assert ids(victims.choose(ALL, frees(ALL, 1), Look(NOW, bid=by_comment), RATES[order])) == {victim}
 
 
 def test_without_bids_the_least_lost_work_goes_first() -> None:
@@ -82,7 +84,7 @@ def test_pain_is_spread_over_users() -> None:
 
 def test_a_wide_job_goes_alone_where_as_few_as_possible_are_to_go() -> None:
     assert ids(victims.choose(ALL, frees(ALL, 2), Look(NOW), RATES[Victims.FEWEST_JOBS])) == {"3"}
-    assert ids(victims.choose(ALL, frees(ALL, 2), Look(NOW, lending=BIDS), RATES[Victims.LOWEST_BID])) == {"1", "4"}
+    assert ids(victims.choose(ALL, frees(ALL, 2), Look(NOW, bid=by_comment), RATES[Victims.LOWEST_BID])) == {"1", "4"}
 
 
 def test_every_word_of_the_site_has_its_order() -> None:
@@ -103,7 +105,7 @@ def lent(draw: st.DrawFn) -> list[Job]:
 @given(lent(), st.integers(1, 3), st.sampled_from(Victims))
 def test_whoever_goes_is_needed_and_is_enough(some: list[Job], count: int, order: Victims) -> None:
     fits = frees(some, count)
-    chosen = victims.choose(some, fits, Look(NOW, lending=BIDS), RATES[order])
+    chosen = victims.choose(some, fits, Look(NOW, bid=by_comment), RATES[order])
     if chosen is None:
         assert not fits(frozenset(each.key for each in some))
         return
@@ -115,9 +117,9 @@ def test_whoever_goes_is_needed_and_is_enough(some: list[Job], count: int, order
 @settings(deadline=None)
 @given(lent())
 def test_the_highest_bid_that_goes_for_one_node_is_the_lowest_possible(some: list[Job]) -> None:
-    chosen = victims.choose(some, frees(some, 1), Look(NOW, lending=BIDS))
+    chosen = victims.choose(some, frees(some, 1), Look(NOW, bid=by_comment))
     assert chosen is not None
-    look = Look(NOW, lending=BIDS)
+    look = Look(NOW, bid=by_comment)
     possible = [
         max(map(look.bid, each))
         for size in range(1, len(some) + 1)
