@@ -82,7 +82,10 @@ def uninvited(view: View) -> Iterator[Finding]:
 
 
 def accounts_unknown(view: View) -> Iterator[Finding]:
-    """The owner is an account, and the cluster has no accounting."""
+    """The owner is an account, or accounts are counted, and the cluster has no accounting: they are anybody's word."""
+    if view.site.lending.max_nodes_per_account and not view.cluster.config.accounting:
+        text = "lending.max_nodes_per_account holds nobody: without accounting a job may name any account"
+        yield Finding(Level.WARNING, "lending", text, "set max_nodes_per_user, or run slurmdbd")
     for spec in view.site.reservations if not view.cluster.config.accounting else ():
         if spec.owner.accounts:
             text = "its owner is an account, but the cluster has no accounting"

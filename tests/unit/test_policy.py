@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slurm_reserve import expiry, idleness, invariants, plan
 from slurm_reserve.actions import EvictJob, ExpireJob, NotifyJob
-from slurm_reserve.memory import Attached, Evicted, Memory, Notice, Tally
+from slurm_reserve.memory import Attached, Evicted, Memory, Notice, Orders, ReclaimOrder, Tally
 from slurm_reserve.plan import Plan
 from slurm_reserve.reclaim import Verdict
 from slurm_reserve.site import BidBy, EvictBy, Lending, Site
@@ -403,3 +403,13 @@ def test_run_times_are_added_up_whenever_the_daemon_looks(runs: list[tuple[int, 
         seen = cluster(FOUR, R, built, at=NOW + timedelta(seconds=at))
         known = dict(expiry.tallies(View(ends(), seen, Memory(tallies=known))))
     assert known["1"].total == timedelta(seconds=truth)
+
+
+def test_an_order_for_one_reservation_reaches_no_node_of_another() -> None:
+    two = site(spec("physics", "n1"), spec("chemistry", "n2"))
+    parts = [reservation("physics", "n1"), reservation("chemistry", "n2"), reservation("chemistry.lend", "n2")]
+    runs = borrower("1").in_("chemistry.lend").on("n2")
+    order = ReclaimOrder(frozenset({"n2"}), NOW + timedelta(hours=1), "alice")
+    made = make(two, *parts, FULL, runs, orders=Orders(reclaim={"physics": order}))
+    assert evicted(made) == []
+    assert evicted(make(two, *parts, FULL, runs, orders=Orders(reclaim={"chemistry": order}))) == ["1"]
