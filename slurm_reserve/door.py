@@ -111,8 +111,9 @@ class Door:
         for talk in self._talks:
             if talk.to_send:
                 self._send(talk)
-        for talk in [talk for talk in self._talks if talk.connection.fileno() >= 0 and talk.until < time.monotonic()]:
-            talk.connection.close()
+        for talk in [talk for talk in self._talks if talk.to_send and talk.connection.fileno() >= 0]:
+            if talk.until < time.monotonic():  # who has been told nothing yet is told first, at the next look
+                talk.connection.close()
         self._talks = [talk for talk in self._talks if talk.connection.fileno() >= 0]
         return frozenset(done - {""})
 

@@ -90,15 +90,25 @@ def make_log(log_format: str) -> Any:
     """One sentence a line on standard error, with its values behind it."""
     import structlog
 
-    last: Any = structlog.processors.JSONRenderer()
+    last: list[Any] = [structlog.processors.JSONRenderer()]
     if log_format == "text":
-        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        last = [_on_one_line, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), last],
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     return structlog.get_logger()
+
+
+def _on_one_line(_log: Any, _method: str, values: Any) -> Any:
+    """What others wrote neither begins a line of its own nor speaks to the terminal."""
+    from slurm_reserve.words import printable
+
+    return {
+        key: printable("; ".join(value.splitlines()), 10_000) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
 
 
 def _report(setting: Setting, result: Result) -> None:

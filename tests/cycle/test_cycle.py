@@ -206,6 +206,15 @@ def test_a_borrower_keeps_its_node_when_the_demand_goes_during_the_notice(rig: R
     assert rig.slurm.jobs["7"].restarts == 0
 
 
+def test_a_cycle_that_did_something_is_one_sentence_and_one_that_did_not_is_none(rig: Rig) -> None:
+    rig.slurm.submit(job("7").borrower())
+    rig.go_on()
+    assert len([said for said in rig.said if "job 7" in said]) == 1
+    before = list(rig.said)
+    rig.go_on()
+    assert rig.said == before
+
+
 def test_a_full_disk_stops_lending_and_nothing_else(rig: Rig) -> None:
     rig.slurm.submit(BORROWER)
     rig.go_on()

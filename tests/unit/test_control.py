@@ -145,6 +145,21 @@ def test_who_sends_slowly_or_reads_nothing_keeps_nobody_waiting(door: Door) -> N
         assert b"cut off" in client.recv(65536)
 
 
+def test_who_is_late_in_the_very_moment_of_a_look_is_told_so_all_the_same(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(5)
+        client.connect(str(door.folder / control.SOCKET_NAME))
+        client.sendall(b" ")
+        door.answer()
+        begun, looks = time.monotonic(), iter([0.0, 0.0])  # let in, and not late yet; after that it is
+        monkeypatch.setattr("slurm_reserve.door.time.monotonic", lambda: begun + next(looks, 1.5))
+        door.answer()
+        door.answer()
+        assert b"cut off" in client.recv(65536)
+
+
 def test_a_long_answer_is_sent_as_it_is_read(door: Door) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(0.05)
