@@ -155,7 +155,7 @@ def test_jobs_that_save_their_work_finish_with_the_same_answer_after_five_evicti
     work = {"steps.sh": "60", "checkpoint.py": "1500", "train.py": "60"}
     jobs = {}
     for name, size in work.items():
-        stage.lab.put(f"{home}/{name}", (JOBS / name).read_text(), mode=0o755, user="bob")
+        stage.lab.put(f"{home}/{name}", counting((JOBS / name).read_text()), mode=0o755, user="bob")
         argv = ["--exclusive", f"{home}/{name}", size, f"{home}/{name}.work"]
         jobs[name] = stage.lab.run(["sbatch", "--parsable", "-o", "/dev/null", *argv], user="bob").stdout.strip()
     for times in range(1, 6):
@@ -174,7 +174,15 @@ def test_jobs_that_save_their_work_finish_with_the_same_answer_after_five_evicti
     answers = {name: stage.lab.read(f"{home}/{name}.work/answer").strip() for name in work}
     assert answers["steps.sh"] == str(sum(n * n for n in range(1, 61)))
     assert answers["checkpoint.py"] == f"{sum(n * n for n in range(1, 1501))} 1500"  # and nothing done twice
+    did = {name: len(stage.lab.read(f"{home}/{name}.work/did").split()) for name in ("steps.sh", "train.py")}
+    assert did == {"steps.sh": 60, "train.py": 600}  # in all runs together: no step, and no batch, twice
     assert answers["train.py"] == _undisturbed(stage, "train.py", "60")
+
+
+def counting(script: str) -> str:
+    """The same script, which also writes down each piece of work that it begins."""
+    script = script.replace("{ sleep 0.5;", '{ echo "$next" >>"$folder/did"; sleep 0.5;')
+    return script.replace("train_on(state, [", '(folder / "did").open("a").write("x\\n"); train_on(state, [')
 
 
 def _undisturbed(stage: Stage, name: str, size: str) -> str:
