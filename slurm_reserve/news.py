@@ -11,7 +11,7 @@ from slurm_reserve.execute import Outcome
 from slurm_reserve.facts import LoanFact, Use, WaitFact
 from slurm_reserve.memory import Load
 from slurm_reserve.plan import Plan
-from slurm_reserve.reclaim import CLOSING
+from slurm_reserve.reclaim import CLOSING, Verdict
 from slurm_reserve.tracking import Changes
 from slurm_reserve.view import View
 
@@ -71,8 +71,12 @@ class Waiting:
 
 
 def waiting(news: News) -> Iterator[Waiting]:
-    """The owners' jobs whose turn it is, as far as this cycle decided on them."""
-    turns = {d.job.id for d in news.plan.decisions if d.verdict in CLOSING and not d.is_ahead}
+    """The owners' jobs whose turn it is, as far as this cycle decided on them.
+
+    Not those that cannot be proved to fit: they may well wait for their owner's own jobs.
+    """
+    certain = CLOSING - {Verdict.UNPROVEN}
+    turns = {d.job.id for d in news.plan.decisions if d.verdict in certain and not d.is_ahead}
     for fact in news.waits:
         spec = news.view.site.reservation(fact.reservation)
         if fact.wanted is None or fact.job not in turns or spec is None:

@@ -24,7 +24,7 @@ class Watched:
     """A stage with the hook and the endpoint."""
 
     def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+        self.stage, self.port = stage, PORT
         self.heard = f"{stage.folder}/heard"
         stage.lab.put(f"{stage.folder}/hook.py", HOOK, user=stage.user)
         argv = [stage.lab.python, f"{stage.folder}/hook.py", self.heard]
@@ -33,7 +33,8 @@ class Watched:
     def text(self) -> str:
         """What the live daemon serves."""
         get = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode(), end='')"
-        return self.stage.lab.run([self.stage.lab.python, "-c", get, f"http://127.0.0.1:{PORT}/metrics"]).stdout
+        argv = [self.stage.lab.python, "-c", get, f"http://127.0.0.1:{self.port}/metrics"]
+        return self.stage.lab.run(argv, check=False).stdout  # nothing, while it does not listen
 
     def value(self, name: str, **labels: str) -> float | None:
         families = text_string_to_metric_families(self.text())
@@ -89,3 +90,25 @@ def test_an_owner_who_waits_too_long_runs_the_hook_and_metrics_show_wait_loan_an
     assert not any(f'="{name}"' in text for name in ("alice", "bob", owners, borrower, "n1"))
     if PROMTOOL is not None:  # prometheus_client's parser has read it in any case
         promtool("check", "metrics", told=text)
+
+
+def test_a_port_in_use_keeps_no_owner_waiting_and_another_is_taken_at_a_word(stage: Stage) -> None:
+    watched = Watched(stage)
+    hold = "import socket,time; s=socket.create_server(('127.0.0.1', int(__import__('sys').argv[1]))); time.sleep(600)"
+    holder = stage.lab.popen([stage.lab.python, "-c", hold, str(PORT)])
+    try:
+        busy = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 5)"
+        stage.wait(lambda: stage.lab.run([stage.lab.python, "-c", busy], check=False).returncode == 0, 20, "it is held")
+        stage.start()  # its reservation is made all the same
+        said = f"no metrics: daemon.metrics: 127.0.0.1:{PORT}: Address already in use"
+        stage.wait(lambda: said in stage.log(), 20, "it is said")
+        watched.port = PORT + 1
+        stage.keys = {"daemon": {"metrics": f"127.0.0.1:{watched.port}"}}
+        stage.site()
+        stage.reload()
+        stage.wait(lambda: "read the site file again" in stage.log(), 20, "it is read")
+        watched.reaches(1, "cycles_total", outcome="done")
+        assert stage.log().count("no metrics") == 1
+    finally:
+        holder.kill()
+        holder.wait(10)

@@ -134,6 +134,17 @@ def test_an_owner_who_waits_beyond_the_bound_is_told_of_once_while_the_job_still
     assert rig.kinds() == ["breach"]
 
 
+def test_nobody_is_called_for_a_job_that_may_well_wait_for_its_owners_own(rig: Watched) -> None:
+    rig.slurm.submit(OWNERS)
+    rig.go_on(3)
+    rig.slurm.submit(job("10").of("alice").whole_nodes(1).wanting(unproven=("contiguous",)))
+    rig.slurm.submit(job("11").of("alice").whole_nodes(1))
+    rig.go_on(40)
+    assert rig.slurm.jobs["10"].state == rig.slurm.jobs["11"].state == "PENDING"
+    assert rig.kinds() == []
+    assert rig.rows("owner_waiting_seconds") == {}
+
+
 def test_a_node_that_goes_down_is_told_of_with_its_reason_and_one_that_saves_power_is_not(rig: Watched) -> None:
     rig.go_on(3)
     whole = rig.slurm.nodes
