@@ -29,11 +29,14 @@ def read(files: list[Path]) -> dict[str, Shown]:
 
 def line(number: str, release: str, tests: list[dict[str, str]], is_due: bool) -> tuple[str, bool]:
     """What to print of a behaviour on a release, and whether it passed."""
-    failed = [entry for entry in tests if entry["outcome"] != "passed"]
-    state = "untested" if not tests else "failed" if failed else "passed"
-    test = (failed or tests or [{"test": "-"}])[0]["test"].removeprefix("tests/")
+    outcomes = ("failed", "passed", "skipped")
+    of = {outcome: [each for each in tests if each["outcome"] == outcome] for outcome in outcomes}
+    state = next((outcome for outcome, found in of.items() if found), "untested")
+    shown = of.get(state) or [{"test": "-"}]
+    test = shown[0]["test"].removeprefix("tests/")
     more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
-    return f"{number:<4}{state:<9}{'due' if is_due else '   '}  {release:<14}  {test}{more}\n", state == "passed"
+    why = "".join(f"; skipped {each['test'].rpartition('::')[2]}: {each.get('why', '')}" for each in of["skipped"])
+    return f"{number:<4}{state:<9}{'due' if is_due else '   '}  {release:<14}  {test}{more}{why}\n", state == "passed"
 
 
 def main(words: list[str]) -> int:

@@ -35,9 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A test that fails in any phase has failed; one that was skipped has not shown anything."""
-    if report.when == "call" or report.failed:
+    if report.when == "call" or not report.passed:
         for number in dict(report.user_properties).get("behaviours", ()):
-            _found[number].append({"test": report.nodeid, "outcome": report.outcome})
+            found = {"test": report.nodeid, "outcome": report.outcome}
+            if isinstance(report.longrepr, tuple | list):  # of a test that was skipped: file, line, reason
+                found["why"] = report.longrepr[2].removeprefix("Skipped: ")
+            _found[number].append(found)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

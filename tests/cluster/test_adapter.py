@@ -14,7 +14,7 @@ from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.each_release]
 
 END = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
 OVERLAY = frozenset({"OVERLAP", "IGNORE_JOBS"})

@@ -16,7 +16,7 @@ from slurm_reserve.view import View
 from tests.builders import site
 from tests.cluster.stage import Stage
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.each_release]
 
 # Four nodes: n1 empty, n2 with 3 of 4 CPUs in use, n3 with two GPUs, n4 full. All options are tried on these.
 NODES = (

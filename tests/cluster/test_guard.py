@@ -12,7 +12,7 @@ from tests.cluster.conftest import QUICK
 from tests.cluster.plugins import with_guard
 from tests.cluster.stage import Stage
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.each_release]
 SITE_SCRIPT = """
 function slurm_job_submit(job, known, uid)
   if job.name == "unwanted" then slurm.log_user("%s", "not on this site") return slurm.ERROR end

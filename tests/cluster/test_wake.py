@@ -12,7 +12,7 @@ from slurm_reserve.lab import Lab, LabSpec
 from tests.cluster.plugins import hang_bell, with_guard
 from tests.cluster.stage import Stage
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.each_release]
 SLOW_POLL = {"slurm": {"max_calls_per_second": 50}, "daemon": {"poll": "10m"}}
 
 

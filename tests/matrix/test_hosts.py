@@ -15,6 +15,7 @@ from tests.matrix.cluster import ContainerCluster
 
 ALICE = {"users": ["alice"]}
 TWO = {"owner": ALICE, "nodes": "n[1-2]"}
+TAKEN_OVER = 120  # seconds: 30 of lease, up to 30 until slurmctld removes what has ended, and the next looks
 DEAF = "trap '' USR1; sleep 1000 & wait; wait"
 
 
@@ -158,7 +159,7 @@ def test_of_two_daemons_one_acts_and_the_other_takes_over_when_its_host_dies(tur
     assert first.reservations()["slurm-reserve.lease"]["StartTime"] == lease["StartTime"]
     assert not second.did()
     first.end(signal.SIGKILL)
-    second.wait(lambda: not second.stands_by(), 60, "the second takes over")
+    second.wait(lambda: not second.stands_by(), TAKEN_OVER, "the second takes over")
     owners = second.submit("alice", "--exclusive")
     second.runs(owners, "n1", timeout=30)  # by what Slurm holds: it has never seen the loan being made
     second.waits(borrower)
@@ -178,7 +179,7 @@ def test_a_daemon_that_is_cut_off_acts_no_more_when_another_does(turns: tuple[Tu
     lab = containers(first)
     lab.cut("daemon")
     try:
-        second.wait(lambda: not second.stands_by(), 90, "the second takes over")
+        second.wait(lambda: not second.stands_by(), TAKEN_OVER, "the second takes over")
         second.runs(second.submit("alice", "--exclusive"), "n1", timeout=30)
     finally:
         lab.heal("daemon")
@@ -191,7 +192,7 @@ def test_a_daemon_that_is_cut_off_acts_no_more_when_another_does(turns: tuple[Tu
 def test_one_that_was_stopped_in_its_tracks_does_nothing_with_a_lease_that_ran_out(turns: tuple[Turn, Turn]) -> None:
     first, second, borrower = begin(turns)
     first.send(signal.SIGSTOP)
-    second.wait(lambda: not second.stands_by(), 60, "the second takes over")
+    second.wait(lambda: not second.stands_by(), TAKEN_OVER, "the second takes over")
     second.runs(second.submit("alice", "--exclusive"), "n1", timeout=30)
     first.send(signal.SIGCONT)
     first.wait(first.stands_by, 30, "the first stands by")
