@@ -355,6 +355,7 @@ def _about(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _terms(config: SlurmConfig, nodes: Iterable[Node]) -> Terms:
     return Terms(
+        raises_maximum=config.version[:5] > "22.05",  # seen on 24.11 and 26.05; what is not known is not proved
         memory_counts="MEMORY" in config.select_type_parameters.upper(),
         single_threaded=all(node.threads_per_core == 1 for node in nodes),
     )

@@ -32,6 +32,7 @@ class Terms(NamedTuple):
     """What the cluster does about a request, whoever makes it."""
 
     memory_counts: bool = True  # SelectTypeParameters has MEMORY
+    raises_maximum: bool = False  # squeue prints its estimate of nodes as the maximum where the user's is lower
     single_threaded: bool = False  # every node has one thread a core: then limits of threads and cores are none
 
 
@@ -66,10 +67,11 @@ def parse_shape(fields: Mapping[str, str], terms: Terms) -> Shape:
     gres_per_node, gres_per_job, gres_per_task = (
         _gres(fields[key]) for key in ("tres-per-node", "tres-per-job", "tres-per-task")
     )
+    max_nodes, may_spread = _most_nodes(fields, min_nodes, terms, spreads=tasks > 1 or bool(gres_per_job))
     return Shape(
         min_nodes=min_nodes,
-        max_nodes=min_nodes if _is_one_a_task(fields, min_nodes) else max(count(fields["MaxNodes"]), min_nodes),
-        may_spread=_may_spread(fields, min_nodes, tasks, bool(gres_per_job)),
+        max_nodes=max_nodes,
+        may_spread=may_spread,
         cpus=cpus,
         tasks=tasks,
         cpus_per_task=max(count(fields["cpus-per-task"]), 1),
@@ -94,18 +96,17 @@ def _min_nodes(fields: Mapping[str, str], total: Mapping[str, str], tasks: int, 
     return max(asked, -(-tasks // per_node) if per_node else 1)
 
 
-def _may_spread(fields: Mapping[str, str], min_nodes: int, tasks: int, by_job: bool) -> bool:
-    """Whether MaxNodes may be squeue's own estimate, which it prints where the user gave no maximum.
+def _most_nodes(fields: Mapping[str, str], min_nodes: int, terms: Terms, *, spreads: bool) -> tuple[int, bool]:
+    """The most nodes that it may have, and whether it may have more in truth, for squeue's word may be its own.
 
-    Whoever gives a number of nodes gives a maximum with it, so it is known where more than one is asked for.
+    Where the user gave no maximum squeue prints its estimate, from 26.05 on the number of tasks, which is none. After
+    22.05 it prints its estimate where the user's maximum is lower, too: then no more than the minimum is certain.
     """
-    estimate = fields["MaxNodes"] == fields["NumNodes"] or _is_one_a_task(fields, min_nodes)
-    return estimate and min_nodes == 1 and (tasks > 1 or by_job)
-
-
-def _is_one_a_task(fields: Mapping[str, str], min_nodes: int) -> bool:
-    """Whether MaxNodes may be the number of tasks, which squeue prints from 26.05 on, with -N1 too."""
-    return min_nodes == 1 and count(fields["MaxNodes"]) > 1 and fields["MaxNodes"] == fields["NumTasks"]
+    most = max(count(fields["MaxNodes"]), min_nodes)
+    is_estimate = fields["MaxNodes"] == fields["NumNodes"]
+    if is_estimate and terms.raises_maximum and most > min_nodes:
+        return min_nodes, True
+    return most, is_estimate and min_nodes == 1 and spreads
 
 
 def _is_per_cpu(memory: int, cpus: int, total: Mapping[str, str]) -> bool:

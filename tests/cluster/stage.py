@@ -225,9 +225,13 @@ class Stage:
         wanted = sum(1 << (sig - 1) for sig in signals)
         self.wait(lambda: wanted & ~self._heeded(job_id) == 0, says=f"the script of job {job_id} has set its traps")
 
+    def steps(self) -> list[psutil.Process]:
+        """What of slurmstepd runs is among these."""
+        return self.lab.init.children()
+
     def _heeded(self, job_id: str) -> int:
         """The signals that the script of a job catches or ignores, as a mask; none when it has not begun."""
-        for step in self.lab.init.children():
+        for step in self.steps():
             with suppress(psutil.Error, OSError):
                 if f"[{job_id}.batch]" in " ".join(step.cmdline()):
                     for script in step.children():

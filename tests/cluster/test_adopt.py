@@ -70,7 +70,8 @@ def test_what_cannot_be_lent_is_refused_and_left_alone(stage: Stage, words: list
     before = stage.reservations()["bio"]
     said = stage.cli("adopt", "bio", check=False)
     assert (said.returncode, reason in said.stderr) == (1, True), said.stderr
-    assert stage.reservations()["bio"] == before
+    after = stage.reservations()["bio"]  # slurmctld may have got round to print its cores
+    assert {key: after[key] for key in before} == before
     assert "bio" not in stage.cli("list").stdout
 
 

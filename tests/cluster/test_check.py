@@ -200,7 +200,7 @@ def test_with_accounting_and_the_plugin(accounted: Lab) -> None:
     stage = Stage(accounted, user="reserve")
     stage.site(physics={"owner": {"accounts": ["physics"]}, "nodes": "n1"})
     found = check(stage)
-    assert found.keys() == {"ends-not-heard"} | hole(stage)  # the plugin is as it should be
+    assert found.keys() == {"ends-not-heard", "left-behind"} | hole(stage)  # the plugin is as it should be
     assert "adminlevel=Operator" in check(stage, "bob")["no-operator"]["remedy"]
     shipped = (SHIPPED / "job_submit/job_submit.lua").read_text(encoding="utf-8")
     path = accounted.conf.with_name("job_submit.lua")

@@ -85,7 +85,7 @@ def test_a_job_is_explained_whoevers_it_is(stage: Stage) -> None:
     assert (nobody.returncode, "nothing is known of job 999999" in nobody.stdout) == (1, True)
     kept = json.loads(stage.cli("--json", "promise", "physics").stdout)[0]
     assert kept["taken_back"]["count"] == 1
-    assert kept["taken_back"]["most"] > 0
+    assert kept["taken_back"]["most"] >= 0  # Slurm tells whole seconds
     assert bool(kept["breaches"]) == (kept["taken_back"]["most"] > 10)  # none, but on a machine that is very busy
     assert abs(sum(part["most"] for part in kept["parts"].values()) - kept["taken_back"]["most"]) < 0.1
 

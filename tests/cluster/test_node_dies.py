@@ -34,7 +34,7 @@ def dies(stage: Stage, node: str, job: str) -> None:
     step = rf"^slurmstepd: \[{job}\.batch"
     stage.wait(lambda: stage.lab.run(["pgrep", "-f", step], check=False).stdout, says="its job has begun")
     stage.lab.kill(f"slurmd@{node}")
-    stage.lab.run(["pkill", "-KILL", "-f", rf"^slurmstepd: \[{job}\."])
+    stage.lab.run(["pkill", "-KILL", "-f", rf"^slurmstepd: \[{job}\."], check=False)  # it may have ended of that
     stage.lab.run(["pkill", "-KILL", "-u", "bob"], check=False)
     stage.wait(
         lambda: "down" in stage.lab.run(["sinfo", "-h", "-n", node, "-o", "%T"]).stdout, 60, "slurmctld misses it"
