@@ -16,7 +16,8 @@ from tests.slurm.recordings import recorded
 
 NOW = datetime(2026, 1, 5, 12, 0, 0, tzinfo=UTC)
 FIELD, PART = "\x1f", "\x1d"
-LENT, IN_USE = 0.75, 0.9  # shares of the reserved nodes that are lent, and of the others that are in use
+LENT = (1.0, 0.5)  # share of the nodes that are lent, of every other reservation: all of them, or half
+IN_USE = 0.9  # share of the nodes that nobody has reserved
 SHAPES = 200  # kinds of requests: people ask for the same again and again
 
 
@@ -75,7 +76,8 @@ def answers(size: Size, seed: int = 1) -> Answers:
     """Print it: lent and busy nodes, waiting owners here and there, borrowers and strangers in the queue."""
     rng = random.Random(seed)
     reserved = size.each * size.reservations
-    taken = {n: rng.random() < (LENT if n < reserved else IN_USE) for n in range(size.nodes)}
+    shares = [LENT[n // size.each % 2] if n < reserved else IN_USE for n in range(size.nodes)]
+    taken = {n: rng.random() < share for n, share in enumerate(shares)}
     nodes = "".join(_node(n, is_taken) for n, is_taken in taken.items())
     header = recorded("jobs.running").split(f"{FIELD}{END}\n")[0]
     records = [header]
@@ -140,7 +142,7 @@ def _job(rng: random.Random, number: int, user: str, partition: str, reservation
     shape = dict.fromkeys(FIELDS, "N/A") | {
         "NumNodes": "1", "MaxNodes": "1", "NumCPUs": str(cpus), "NumTasks": str(cpus), "cpus-per-task": "1",
         "NTPerNode": "0", "MinCPUs": "1", "MinMemory": f"{memory}M", "tres-alloc": f"cpu={cpus},mem={memory}M,node=1",
-        "Feature": "(null)", "ReqNodes": "", "ExcNodes": "", "OverSubscribe": "OK", "Contiguous": "0",
+        "Feature": "(null)", "ReqNodes": "", "ExcNodes": "", "OverSubscribe": "OK", "Exclusive": "", "Contiguous": "0",
         "Sockets": "*", "Cores": "*", "Threads": "*", "NTPerBoard": "0", "ReqSwitch": "0", "MinTmpDisk": "0",
         "Reboot": "0",
     }  # fmt: skip

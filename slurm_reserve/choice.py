@@ -93,6 +93,8 @@ class Market:
 
     def _place(self, job: Job, only: frozenset[str]) -> bool:
         """Find it a place, unless it has one elsewhere; False when there is none."""
+        if len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
+            return not only and self._refuse(job, "its turn comes: so many loans are made at once")
         is_young = not job.reservation and self.view.is_fresh(job)
         like = (kind(job), job.time_limit, job.reservation, is_young)
         why = "" if only else self._answers.get(like)
@@ -103,10 +105,15 @@ class Market:
                 return True
             why = self._lend(job, like, only)
         if why and not only:
-            self.lending.refused[job.id] = why
-            if self.view.site.lending.displace and len(self.lending.unplaced) < MOST_LOANS_PER_CYCLE:
-                self.lending.unplaced.append(job)
+            self._refuse(job, why)
         return not why
+
+    def _refuse(self, job: Job, why: str) -> bool:
+        """Always False: it has no place."""
+        self.lending.refused[job.id] = why
+        if self.view.site.lending.displace and len(self.lending.unplaced) < MOST_LOANS_PER_CYCLE:
+            self.lending.unplaced.append(job)
+        return False
 
     def _in_turn(self, job: Job) -> list[Lot]:
         """Lots in their order; but first those whose nodes will be idle just long enough for a short job (B33)."""
@@ -117,9 +124,7 @@ class Market:
     def _lend(self, job: Job, like: Like, only: frozenset[str]) -> str:
         """Why no lot takes it; "" when one did. A cap is one's own, and so no answer for others that are alike."""
         why, is_for_all = "no reservation has nodes to lend", not only
-        if is_enough := len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
-            why = "its turn comes: so many loans are made at once"
-        for lot in () if is_enough else self._in_turn(job):
+        for lot in self._in_turn(job):
             spec = lot.ground.spec
             if (only and spec.name not in only) or job.reservation not in ("", spec.lend_name):
                 continue
