@@ -151,13 +151,16 @@ def with_notice(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
 def _notice_round(here: Ground, times: Times) -> None:
     for manner, script in VICTIMS.items():
         here.lent(manner, wrap=script)
-        theirs = here.lab.sbatch("dave", "--exclusive", "-t30", "-w", THEIRS[f"slurm-{manner}"],
+        # Slurm spares what runs in a partition with PreemptMode=OFF even then.
+        theirs = here.lab.sbatch("dave", "-p", "preempt", "--exclusive", "-t30", "-w", THEIRS[f"slurm-{manner}"],
                                  f"--signal=R:USR1@{NOTICE}", wrap=script)  # fmt: skip
         here.stage.runs(theirs, timeout=60)
     settle(2.0)
     begun: dict[str, tuple[str, float]] = {}
     for manner in VICTIMS:
-        begun[f"daemon, {manner}"] = here.submit(manner)
+        # One that names the reservation is Slurm's own to preempt for, which cuts the notice short.
+        at = time.time()
+        begun[f"daemon, {manner}"] = (here.lab.sbatch(manner, "--exclusive", "-t30"), at)
         at = time.time()
         job = here.lab.sbatch(manner, "--exclusive", "-t30", f"--reservation=slurm-{manner}")
         begun[f"slurm, {manner}"] = (job, at)
