@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +17,14 @@ from typing import Any
 from bench import latency, planner, reading, victims
 
 HURRIED = "batch_sched_delay=0"
+BESIDE = ("notice", "hurried")  # measured while "quiet" is: in labs of their own, which wait most of the time
 Part = tuple[Callable[[], Any], Callable[[Any], list[str]]]
 
 
 def parts(options: argparse.Namespace) -> dict[str, Part]:
     """What can be measured, and how it is shown, in the order in which it is."""
     rounds, say = options.rounds, latency.say
-    few = max(rounds // 6, 1)
+    few = few_of(rounds)
     return {
         "planner": (planner.measure, planner.table),
         "victims": (lambda: victims.measure(1 if options.quick else 20), victims.table),
@@ -53,15 +56,45 @@ def main() -> int:
         parser.error(f"not known: {', '.join(sorted(unknown))}")
     begun, found = time.monotonic(), {"machine": machine()}
     sys.stdout.write(f"{found['machine']}\n")
-    for name in options.what or known:
-        measure, show = known[name]
+    asked = [*(options.what or known)]
+    beside = [name for name in BESIDE if name in asked and "quiet" in asked]
+    for name in asked:
+        if name in beside:
+            continue
+        measure, _ = known[name]
+        children = [Child(each, few_of(options.rounds)) for each in beside] if name == "quiet" else []
         found[name] = measure()
-        sys.stdout.write("\n".join(["", *show(found[name])]) + "\n")
+        found |= {child.name: child.found() for child in children}
+        for each in (*(child.name for child in children), name):
+            sys.stdout.write("\n".join(["", *known[each][1](found[each])]) + "\n")
         sys.stdout.flush()
         if options.json:
             options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"\ntook {(time.monotonic() - begun) / 60:.1f} minutes\n")
     return 0
+
+
+def few_of(rounds: int) -> int:
+    """Rounds of what is measured less often."""
+    return max(rounds // 6, 1)
+
+
+class Child:
+    """A part that is measured by a process of its own, beside another part."""
+
+    def __init__(self, name: str, few: int) -> None:
+        self.name, self._folder = name, tempfile.TemporaryDirectory()
+        self._file = Path(self._folder.name) / "found.json"
+        argv = [sys.executable, "-m", "bench", name, "--rounds", str(few * 6), "--json", str(self._file)]
+        self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+
+    def found(self) -> Any:
+        """Wait for it; raises CalledProcessError when it failed."""
+        status = self._process.wait()
+        if status:
+            raise subprocess.CalledProcessError(status, self._process.args)
+        with self._folder:
+            return json.loads(self._file.read_text(encoding="utf-8"))[self.name]
 
 
 def machine() -> str:

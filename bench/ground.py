@@ -98,7 +98,7 @@ class Ground:
     def __init__(self, lab: Lab, strangers: int) -> None:
         self.lab, self.stage, self.watch = lab, Stage(lab), Watch(lab)
         self.scheduler = ""  # SchedulerParameters
-        self._borrowers: dict[str, str] = {}  # node -> the job that borrows it
+        self._borrowers: dict[str, str] = {}  # name -> the job that borrows its node
         self.daemon_uid = lab.spec.uid(self.stage.user)
         # Here something happens every three seconds: the shipped limit of 2 calls a second is for steadier owners.
         self.stage.keys = {"slurm": {"max_calls_per_second": CALLS}, "daemon": {"poll": "5s", "scheduling_pass": "5s"}}
@@ -142,19 +142,25 @@ class Ground:
 
     def lent(self, *names: str, **options: str) -> list[str]:
         """Wait until a borrower runs on each of the nodes; submits one where none is there."""
-        found = [self._borrower(NODES[name], **options) for name in names]
+        found = [self._mine(name) or self._borrower(name, **options) for name in names]
         for job, name in zip(found, names, strict=True):
             self.stage.runs(job, NODES[name], timeout=SLOWEST)
         return found
 
-    def _borrower(self, node: str, **options: str) -> str:
-        mine = [job for job in self.stage.jobs().values() if job.id == self._borrowers.get(node)]
-        if mine and mine[0].state == "RUNNING":
-            return mine[0].id
-        for job in mine:  # evicted by Slurm itself: it would be in the way of a later round
-            self.stage.cancel(job.id)
-        self._borrowers[node] = self.stage.borrow("bob", "--exclusive", "-t30", "-w", node, **options)
-        return self._borrowers[node]
+    def renew(self, *names: str) -> None:
+        """A borrower for each of the nodes, to run there soon, in place of one that was evicted and would wait."""
+        for name in names:
+            if job := self._mine(name):
+                self.stage.cancel(job)
+            self._borrower(name)
+
+    def _mine(self, name: str) -> str:
+        job = self._borrowers.get(name, "")
+        return job if job in self.stage.jobs() else ""
+
+    def _borrower(self, name: str, **options: str) -> str:
+        self._borrowers[name] = self.stage.borrow("bob", "--exclusive", "-t30", "-w", NODES[name], **options)
+        return self._borrowers[name]
 
     def close(self) -> None:
         """End the daemon and the watch."""
