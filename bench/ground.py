@@ -17,8 +17,7 @@ from slurm_reserve.lab import Lab, LabSpec, UserSpec
 from tests.cluster.plugins import HERE, hang_bell, with_guard
 from tests.cluster.stage import Stage
 
-# Seconds. slurmd sleeps 1, 2, 4 ... between two looks, and takes less than 5 for 5: any other wait is rounded up to 7.
-KILL_WAIT, NOTICE = 7, 10
+KILL_WAIT, NOTICE = 5, 10  # seconds; slurmd makes 7.5 of the 5
 # Slurm's own timing, but for what lets borrowers start while ordinary jobs wait. It hurries Slurm's preemption too.
 BUSY = "bf_interval=5,bf_max_job_part=50"
 SLOWEST = 180.0  # seconds to wait for anything

@@ -203,6 +203,7 @@ def notice_table(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"     aim: {bound} s at most, and at once when the victim ends; {SLOWEST:.0f} means not in that time",
+        "     slurmd itself takes 2.5 s longer than KillWait, for whoever asks it to end a job that ignores SIGTERM",
     ]
 
 

@@ -8,6 +8,11 @@ from datetime import timedelta
 from slurm_reserve.model import SlurmConfig
 from slurm_reserve.site import AfterMost, ReservationSpec, Site
 
+_LEAST_KILL_WAIT = timedelta(seconds=5)  # slurmd waits so long at the least
+# It sleeps for a second or two between its looks, before SIGKILL and after: a job that ignores SIGTERM is gone 2.4 to
+# 2.6 s after KillWait, be that 5 s or 30 s.
+_SLURMD_LOOKS = timedelta(seconds=3)
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -15,7 +20,7 @@ class Bound:
 
     detect: timedelta  # until the daemon sees the job
     notice: timedelta  # with the extra time, or the run time that borrowers are promised, whichever is longer
-    kill: timedelta  # KillWait, between SIGTERM and SIGKILL: slurm.conf(5)
+    kill: timedelta  # KillWait, between SIGTERM and SIGKILL, slurm.conf(5), and what slurmd takes to look and kill
     epilog: timedelta
     scheduling: timedelta  # until the next scheduling pass
 
@@ -28,8 +33,7 @@ class Bound:
 def bound(site: Site, config: SlurmConfig, spec: ReservationSpec) -> Bound:
     """The bound of a reservation, from what site and cluster declare."""
     daemon = site.daemon
-    # Steps get SIGKILL after KillWait, but after 5 s at the earliest.
-    kill = max(config.kill_wait, timedelta(seconds=5))
+    kill = max(config.kill_wait, _LEAST_KILL_WAIT) + _SLURMD_LOOKS
     return Bound(daemon.poll, longest_stay(site, spec), kill, daemon.epilog_time, daemon.scheduling_pass)
 
 

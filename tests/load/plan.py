@@ -19,6 +19,7 @@ from tests.cluster.plugins import with_guard
 
 NODES, CPUS, KILL_WAIT = 16, 4, 5
 POLL, EPILOG, PASS = 5, 2, 5  # seconds; the daemon's defaults
+LOOKS = 3  # of slurmd, after KillWait
 # What a site would have: Slurm's defaults, and what `slurm-reserve check` recommends.
 SCHEDULER = "SchedulerParameters=bf_interval=10,bf_max_job_part=50"
 GAPS = (20.0, 300.0)  # owners' pauses, log-uniform, in seconds
@@ -162,4 +163,4 @@ def _nodes(number: int) -> tuple[str, ...]:
 def bound(name: str) -> int:
     """The longest wait in seconds that the owner of a reservation is promised: README, How it works."""
     notice = str(RESERVATIONS[name].get("reclaim", {}).get("notice", "0s"))
-    return POLL + int(notice.rstrip("s")) + max(KILL_WAIT, 5) + EPILOG + PASS
+    return POLL + int(notice.rstrip("s")) + max(KILL_WAIT, 5) + LOOKS + EPILOG + PASS

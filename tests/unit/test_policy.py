@@ -247,9 +247,9 @@ LENT = [borrower("1").in_("physics.lend").on("n1"), borrower("2").in_("physics.l
 
 
 def test_borrowers_go_in_time_for_an_owners_job_that_begins_soon() -> None:
-    # poll 5 s, KillWait 5 s, epilog 2 s, pass 3 s
-    assert evicted(make(site(), R, L, FULL, *LENT, begins(16))) == []
-    made = make(site(), R, L, FULL, *LENT, begins(15))
+    # poll 5 s, KillWait 5 s and slurmd's looks 3 s, epilog 2 s, pass 3 s
+    assert evicted(make(site(), R, L, FULL, *LENT, begins(19))) == []
+    made = make(site(), R, L, FULL, *LENT, begins(18))
     assert evicted(made) == ["1"]
     assert made.decisions[0].verdict is Verdict.EVICT
     assert made.waiting_since == {}  # Slurm is not late, for it may not start yet
