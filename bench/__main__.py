@@ -27,7 +27,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
     few = few_of(rounds)
     return {
         "planner": (planner.measure, planner.table),
-        "victims": (lambda: victims.measure(1 if options.quick else 20), victims.table),
+        "victims": (lambda: victims.measure(options.seeds), victims.table),
         "reading": (lambda: reading.measure(options.pending, options.steady, say), reading.table),
         "notice": (lambda: latency.with_notice(few, say), latency.notice_table),
         "hurried": (lambda: latency.measure(few, 0, say, HURRIED), latency.table),
@@ -45,9 +45,16 @@ def main() -> int:
     parser.add_argument("--strangers", type=int, help="waiting jobs on the busy cluster (20,000)")
     parser.add_argument("--pending", type=int, help="waiting jobs when reading is measured (50,000)")
     parser.add_argument("--steady", type=float, help="seconds for which the daemon is watched (100)")
+    parser.add_argument("--seeds", type=int, help="of the demand on which victims are chosen (5)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
-    usual = {"rounds": (60, 5), "strangers": (20_000, 2_000), "pending": (50_000, 5_000), "steady": (100.0, 20.0)}
+    usual = {
+        "rounds": (60, 5),
+        "strangers": (20_000, 2_000),
+        "pending": (50_000, 5_000),
+        "steady": (100.0, 20.0),
+        "seeds": (5, 1),
+    }
     for name, (whole, quick) in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else whole)
