@@ -50,7 +50,9 @@ def test_one_command_prints_the_chain_of_a_borrowed_interval(stage: Stage) -> No
     )
     said = [line.strip() for line in chain.splitlines()]
     places = [next(i for i, line in enumerate(said) if text in line) for text in order]
-    assert places[1:] == sorted(places[1:]), chain
+    # Slurm tells whole seconds: she may begin in the second in which he was evicted, and be told of first.
+    assert places[1:-1] == sorted(places[1:-1]), chain
+    assert places[-1] > places[-3], chain
     assert places[0] == 0
     loan = json.loads(stage.cli("--json", "history", "physics").stdout)[0]["loan"]
     assert (loan["user"], loan["nodes"], loan["cause"]) == ("bob", ["n1"], f"evicted for job {owners} of alice")
@@ -77,7 +79,7 @@ def test_a_job_is_explained_whoevers_it_is(stage: Stage) -> None:
         "its start is told",
     )
     assert "an owner's of physics, might start from" in about
-    assert "of the 10 s that are promised" in about
+    assert "of the 13 s that are promised" in about
     assert "lent nodes had to come back for it" in about
     assert f"job {owners} of alice needs nodes back: borrowers {borrower} go from n1" in about
     assert f"requeue job {borrower} of bob on n1" in about
@@ -192,8 +194,8 @@ def test_a_damaged_ledger_stops_lending_and_nothing_else_and_is_made_anew(stage:
     stage.runs(owners, "n1")
     stage.wait(lambda: "the ledger cannot be written, so nothing new is lent" in stage.log(), 10, "it is told")
     shown = stage.cli("status", check=False)
-    assert (shown.returncode, "the journal cannot be written" in shown.stdout) == (1, True)
-    assert "journal" in json.loads(stage.cli("--json", "status", check=False).stdout)["problems"]
+    assert (shown.returncode, "the ledger cannot be written" in shown.stdout) == (1, True)
+    assert "ledger" in json.loads(stage.cli("--json", "status", check=False).stdout)["problems"]
     stage.cancel(owners)
     stage.never(lambda: stage.jobs()[borrower].nodes, 3)
     stage.lab.run(["sh", "-c", f"rm {file}*"])

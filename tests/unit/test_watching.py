@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import pytest
 
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever those who run the tests do with it
 from slurm_reserve.cli.watching import watch
 from slurm_reserve.errors import ReserveError
 from rich.text import Text
@@ -63,8 +65,11 @@ class Terminal:
         return bool(more)
 
     def ended(self) -> int:
-        while self.read():
+        end = time.monotonic() + 30
+        while self.read() and time.monotonic() < end:
             pass
+        if time.monotonic() >= end:
+            os.kill(self.pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -135,7 +140,10 @@ def test_where_there_is_no_terminal_there_are_no_colours() -> None:
         while b"look-3" not in said:
             said += os.read(process.stdout.fileno(), 65_536)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
     assert b"\x1b" not in said
     assert max(map(len, said.decode().splitlines())) <= 80
     assert b"what is shown is older" in said.replace(b"\n", b" ")
