@@ -45,10 +45,15 @@ class View:
         return _Lendable(self.site.lending.partitions)
 
     @cached_property
+    def _placed(self) -> list[Job]:
+        """Jobs that hold nodes or carry a reservation's name: few among those that wait."""
+        return [job for job in self.cluster.jobs if job.nodes or job.reservation]
+
+    @cached_property
     def holders(self) -> Mapping[str, tuple[Job, ...]]:
         """The jobs that hold each node, however they got there."""
         found: dict[str, list[Job]] = defaultdict(list)
-        for job in self.cluster.jobs:
+        for job in self._placed:
             for node in job.nodes:
                 found[node].append(job)
         return {node: tuple(jobs) for node, jobs in found.items()}
@@ -57,7 +62,7 @@ class View:
     def referrers(self) -> Mapping[str, tuple[Job, ...]]:
         """The jobs, in any state and anywhere, that carry each reservation's name."""
         found: dict[str, list[Job]] = defaultdict(list)
-        for job in self.cluster.jobs:
+        for job in self._placed:
             if job.reservation:
                 found[job.reservation].append(job)
         return {name: tuple(jobs) for name, jobs in found.items()}
@@ -65,7 +70,7 @@ class View:
     @cached_property
     def touched(self) -> Mapping[JobKey, Job]:
         """The jobs that hold nodes or carry a reservation's name: whom a plan may take something from."""
-        return {job.key: job for job in self.cluster.jobs if job.nodes or job.reservation}
+        return {job.key: job for job in self._placed}
 
     @cached_property
     def by_request(self) -> Mapping[str, list[Job]]:
@@ -93,7 +98,8 @@ class View:
         found = [job for job in found if job.reservation in ours]
         lending = self.site.lending
         if lending.bid is BidBy.NONE:
-            return tuple(sorted(found, key=lambda job: (not job.reservation, in_slurms_order(job))))
+            sent, others = [j for j in found if j.reservation], [j for j in found if not j.reservation]
+            return (*sorted(sent, key=in_slurms_order), *sorted(others, key=in_slurms_order))
         return tuple(sorted(found, key=lambda job: bids.by_bid(lending, job)))
 
     def bid(self, job: Job) -> Decimal:
