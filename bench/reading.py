@@ -107,8 +107,10 @@ def _steady(lab: Lab, stage: Stage, seconds: float) -> dict[str, Any]:
 def _of_daemon(lab: Lab) -> tuple[int, float]:
     text = lab.run(["sdiag"]).stdout.partition("statistics by user")[2]
     line = next(line for line in text.splitlines() if line.strip().startswith("slurm "))
-    count, total = re.search(r"count:(\d+).*total_time:(\d+)", line).groups()  # type: ignore[union-attr]  # sdiag prints both, or the bench fails
-    return int(count), int(total) / 1e6
+    found = re.search(r"count:(\d+).*total_time:(\d+)", line)
+    if found is None:
+        raise ValueError(f"sdiag prints no count or no time: {line}")
+    return int(found[1]), int(found[2]) / 1e6
 
 
 def table(found: dict[str, Any]) -> list[str]:

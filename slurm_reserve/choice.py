@@ -94,7 +94,9 @@ class Market:
     def _place(self, job: Job, only: frozenset[str]) -> bool:
         """Find it a place, unless it has one elsewhere; False when there is none."""
         if len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
-            return not only and self._refuse(job, "its turn comes: so many loans are made at once")
+            if not only:
+                self._refuse(job, "its turn comes: so many loans are made at once")
+            return False
         is_young = not job.reservation and self.view.is_fresh(job)
         like = (kind(job), job.time_limit, job.reservation, is_young)
         why = "" if only else self._answers.get(like)
@@ -108,12 +110,11 @@ class Market:
             self._refuse(job, why)
         return not why
 
-    def _refuse(self, job: Job, why: str) -> bool:
-        """Always False: it has no place."""
+    def _refuse(self, job: Job, why: str) -> None:
+        """It has no place; where bids displace it may get one yet."""
         self.lending.refused[job.id] = why
         if self.view.site.lending.displace and len(self.lending.unplaced) < MOST_LOANS_PER_CYCLE:
             self.lending.unplaced.append(job)
-        return False
 
     def _in_turn(self, job: Job) -> list[Lot]:
         """Lots in their order; but first those whose nodes will be idle just long enough for a short job (B33)."""

@@ -63,8 +63,8 @@ def id_of(check: Check) -> str:
     return check.__name__.replace("_", "-")
 
 
-def findings(view: View, here: Here = Here()) -> list[Finding]:  # noqa: B008 -- it is frozen
+def findings(view: View, here: Here | None = None) -> list[Finding]:
     """Everything that is found, errors first."""
-    seen, order = Inspected(view.site, view.cluster, view.memory, here), list(Level)
+    seen, order = Inspected(view.site, view.cluster, view.memory, here or Here()), list(Level)
     found = (replace(each, id=id_of(check)) for check in CHECKS for each in check(seen))
     return sorted(found, key=lambda each: (order.index(each.level), each.subject, each.id))

@@ -166,6 +166,11 @@ def _relay(story: Story, log: IO[str] | None) -> None:
             story.say(f"daemon: {part}{cause}", "yellow")
 
 
+def _runs(story: Story, job: str) -> Callable[[], bool]:
+    """Whether that job runs, to be asked again and again."""
+    return lambda: f"{job} R" in story.ask("squeue", "-h", "-o", "%i %t").splitlines()
+
+
 def _claim(story: Story) -> None:
     """The steps (a) to (f) of the claim."""
     story.see(
@@ -174,7 +179,7 @@ def _claim(story: Story) -> None:
     )  # fmt: skip
     for number in (1, 2):
         job = story.submit("carol", f"other{number}", "--exclusive", f"--nodelist=n{number + 2}")
-        story.lab.wait(lambda job=job: f"{job} R" in story.ask("squeue", "-h", "-o", "%i %t"), 20, "carol runs")  # type: ignore[misc]  # the default binds the loop's value
+        story.lab.wait(_runs(story, job), 20, "carol runs")
     stranger = story.submit("carol", "other3", "--exclusive")
 
     first = story.submit("alice", "first", "--exclusive", "--nodelist=n1", wrap="sleep 8")

@@ -104,7 +104,7 @@ def test_another_job_of_the_same_user_on_the_same_node_is_untouched(stage: Stage
     stage.runs(owners, "n1", timeout=40)
     stays, gone = sorted(both, key=lambda job: stage.jobs()[job].state != "RUNNING")
     stage.waits(gone)
-    assert stage.job(stays).state == "RUNNING"  # type: ignore[union-attr]
+    assert stage.jobs()[stays].state == "RUNNING"
     assert [is_alive(stage, children[job]) for job in (stays, gone)] == [True, False]
     assert stage.lab.run(["ls", PRIVATE.replace("%j", stays)]).stdout
 
