@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.figures import Times, comparison, median, row, titles
@@ -46,6 +46,17 @@ def measure(rounds: int, strangers: int, say: Callable[[str], None], scheduler: 
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "seconds": {key: [round(each, 4) for each in values] for key, values in times.items()},
     }  # fmt: skip
+
+
+def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was measured of one load in several labs side by side; what is compared was measured in the same rounds."""
+    times: Times = defaultdict(list)
+    for part in parts:
+        for key, values in part["seconds"].items():
+            times[key] += values
+    most = max(part["minutes"] for part in parts)
+    total = sum(part["rounds"] for part in parts)
+    return {**parts[0], "rounds": total, "labs": len(parts), "minutes": most, "seconds": dict(times)}
 
 
 def _round(here: Ground, times: Times) -> None:
@@ -181,7 +192,8 @@ def _notice_round(here: Ground, times: Times) -> None:
 def table(found: dict[str, Any]) -> list[str]:
     """Lines to print for one load."""
     times: Times = found["seconds"]
-    lines = titles(f"{found['strangers']} strangers' jobs waiting, {found['rounds']} rounds; seconds")
+    labs = f" in {found['labs']} labs" if "labs" in found else ""
+    lines = titles(f"{found['strangers']} strangers' jobs waiting, {found['rounds']} rounds{labs}; seconds")
     lines.append(f"SchedulerParameters={found['scheduler'] or ', all default'}")
     lines += [row(title, times[key]) for key, title in TITLES.items()]
     lines += ["ratios", *(comparison(times, over, under, aim) for over, under, aim in RATIOS)]

@@ -6,7 +6,7 @@ priority, the time of submission (B26). What is left over goes to those that can
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -18,6 +18,7 @@ from slurm_reserve.view import View
 
 # A cycle attaches at most so many jobs: each costs slurmctld one call, and the next cycle is near.
 MOST_LOANS_PER_CYCLE = 50
+ITS_TURN_COMES = "its turn comes: so many loans are made at once"
 
 Like = tuple[Kind, timedelta | None, str, bool]
 
@@ -71,6 +72,29 @@ class Market:
         elif not served and self._place(job, only) and only:
             self._served[job.id] = 1
 
+    def serve_all(self, waiting: Sequence[Job]) -> None:
+        """Serve them in their order; once as many loans are made as one cycle may, the rest waits for its turn."""
+        for number, job in enumerate(waiting):
+            if self._is_over():
+                self._put_off(waiting[number:])
+                break
+            self.serve(job)
+
+    def _put_off(self, waiting: Iterable[Job]) -> None:
+        """As :meth:`serve` would, one by one: there may be a hundred thousand of them."""
+        if self.view.site.lending.displace:
+            for job in waiting:
+                self.serve(job)
+            return
+        for job in waiting:
+            if job.array_tasks:
+                self.serve(job)
+            elif job.id not in self._served:
+                self.lending.refused[job.id] = ITS_TURN_COMES
+
+    def _is_over(self) -> bool:
+        return len(self.lending.loans) >= MOST_LOANS_PER_CYCLE
+
     def _serve_tasks(self, job: Job, served: int, only: frozenset[str]) -> int:
         """How many tasks more have a place now."""
         most = max(job.array_limit - self.running.get(job.id, 0), 0) if job.array_limit else len(job.array_tasks)
@@ -93,9 +117,9 @@ class Market:
 
     def _place(self, job: Job, only: frozenset[str]) -> bool:
         """Find it a place, unless it has one elsewhere; False when there is none."""
-        if len(self.lending.loans) >= MOST_LOANS_PER_CYCLE:
+        if self._is_over():
             if not only:
-                self._refuse(job, "its turn comes: so many loans are made at once")
+                self._refuse(job, ITS_TURN_COMES)
             return False
         is_young = not job.reservation and self.view.is_fresh(job)
         like = (kind(job), job.time_limit, job.reservation, is_young)

@@ -46,9 +46,9 @@ def conflicts(cluster: Cluster, nodes: Iterable[str], start: datetime, end: date
         for other in cluster.reservations.values()
         if other.name not in mine
         and "MAINT" not in other.flags
-        and other.nodes & wanted
         and other.start < end
         and start < other.end
+        and not other.nodes.isdisjoint(wanted)
     )
 
 

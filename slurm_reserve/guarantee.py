@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from operator import attrgetter
 
 from slurm_reserve.model import Job, Reservation
 from slurm_reserve.view import View
@@ -58,7 +59,7 @@ def why_uninvited(job: Job, reservation: Reservation) -> str:
 
 def of_clocks(view: View) -> dict[str, str]:
     """Begin times, ends and windows are taken by this host's clock, jobs' times are slurmctld's."""
-    latest = max((job.submitted for job in view.cluster.jobs), default=view.cluster.at)
+    latest = max(map(attrgetter("submitted"), view.cluster.jobs), default=view.cluster.at)
     if latest - view.cluster.at < CLOCKS_DIFFER:
         return {}
     return {"clock": "slurmctld's clock is ahead of this host's by more than half a minute: set both by NTP"}

@@ -69,8 +69,7 @@ def lend(view: View, grounds: Mapping[str, Ground], over: Mapping[JobKey, str]) 
         else:
             waiting.append(job)
     market.serve_owners(waiting)
-    for job in waiting:
-        market.serve(job)
+    market.serve_all(waiting)
     market.widen()
     return lending
 

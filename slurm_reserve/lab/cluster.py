@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import psutil
@@ -81,7 +82,9 @@ def _ask_to_register(inside: Inside, nodes: dict[str, str]) -> None:
     known = daemons.known(inside.spec)
     for node, state in nodes.items():
         if state.startswith("unk") or state.endswith("*"):
-            daemons.kill(inside, known[f"slurmd@{node}"], signal.SIGHUP)
+            # One that reads its configuration anew is another process afterwards, from 23.11 on: asked when next seen.
+            with suppress(psutil.NoSuchProcess):
+                daemons.kill(inside, known[f"slurmd@{node}"], signal.SIGHUP)
 
 
 def _kill_processes_of_jobs(inside: Inside) -> None:

@@ -8,7 +8,8 @@ is asked for only where the site goes by it, comes behind the account, and the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -60,10 +61,9 @@ def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[
 
     The tasks of a pending array that are printed one by one (`squeue -r`) become one record again.
     """
-    records = _records(text, end, words)
     rests: dict[int, tuple[int, list[int]]] = {}  # number of a pending array -> where its record is, its tasks
     jobs: list[Job] = []
-    for record in records[1:]:
+    for record in _records(text, end, words):
         try:
             known = _with_plain_qos(record, end)
             job = _job_with_words(known, end, terms) if words else _job(known, terms)
@@ -151,18 +151,28 @@ def _job_with_words(record: str, end: str, terms: Terms) -> Job:
     return replace(_job(known, terms), nice=int(nice), comment=word(comment[:_MOST_COMMENT]))
 
 
-def _records(text: str, end: str, words: bool) -> list[str]:
-    """The header and the records; raises when the answer is cut off or has other fields than were asked for."""
-    records = text.split(f"{FIELD}{end}\n")
-    if len(records) < 2 or records.pop():
+def _records(text: str, end: str, words: bool) -> Iterator[str]:
+    """The records, one by one; raises when the answer is cut off or has other fields than were asked for.
+
+    Not all at once: of a hundred thousand jobs they would be the whole answer once more in memory.
+    """
+    between = f"{FIELD}{end}\n"
+    if not text.endswith(between):
         raise unreadable("the list of jobs", text[-160:], "incomplete")
-    header, _, said = records[0].partition(f"{FIELD}{end}{PART}")
+    until = text.index(between)
+    _check_header(text[:until], end, words)
+    while (begin := until + len(between)) < len(text):
+        until = text.index(between, begin)
+        yield text[begin:until]
+
+
+def _check_header(titles: str, end: str, words: bool) -> None:
+    header, _, said = titles.partition(f"{FIELD}{end}{PART}")
     if bool(said) != words:
-        raise unreadable("squeue's header", records[0])
+        raise unreadable("squeue's header", titles)
     what, _, who = header.partition(PART)
     if what.count(FIELD) != _SHAPE_COUNT - 1 or who.count(FIELD) != _WHO_COUNT - 1 or not who.startswith("JOBID"):
-        raise unreadable("squeue's header", records[0])
-    return records
+        raise unreadable("squeue's header", titles)
 
 
 def _job(record: str, terms: Terms) -> Job:
@@ -175,16 +185,17 @@ def _job(record: str, terms: Terms) -> Job:
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
     job_id, tasks, most = _identity(own, array, task)
+    intern = sys.intern  # what many jobs have in common is kept once
     held = hosts(nodes) if state not in _WITHOUT_NODES else frozenset()
     return Job(
         id=job_id,
-        user=user,
-        state=state,
+        user=intern(user),
+        state=intern(state),
         partitions=_partitions(partition),
         submitted=at,
-        account=word(account),
-        qos=word(qos),
-        reason=reason,
+        account=intern(word(account)),
+        qos=intern(word(qos)),
+        reason=intern(reason),
         reservation=word(reservation),
         nodes=held,
         priority=number(priority),

@@ -56,7 +56,7 @@ class Service:
             self._watch(main)
             say(f"ended with {main.returncode}")
             done = subprocess.run(self.argv("ExecStopPost"), capture_output=True, text=True, check=False)
-            say(f"cleaned up with {done.returncode}: {done.stdout.strip()} {done.stderr.strip()[-300:]}")
+            say(f"cleaned up with {done.returncode}: {done.stdout.strip()} {done.stderr.strip()[-3000:]}")
             if self.is_stopping or self.keys["Restart"] != "always":
                 return
             time.sleep(float(self.keys["RestartSec"]))

@@ -175,9 +175,17 @@ class Stage:
         printed = self.lab.run(["scontrol", "--version"]).stdout.split()[-1]
         return tuple(int(part) for part in printed.split(".")[:2])
 
+    def _read(self, *argv: str) -> str:
+        """What a command of Slurm's prints; on a busy machine slurmctld drops a connection now and then."""
+        for _ in range(2):
+            done = self.lab.run(argv, check=False)
+            if done.returncode == 0:
+                return done.stdout
+        return self.lab.run(argv).stdout
+
     def jobs(self) -> dict[str, Seen]:
         """What squeue prints, by job id."""
-        text = self.lab.run(["squeue", "-a", "-h", "-o", "%i|%u|%P|%T|%N|%r|%v"]).stdout
+        text = self._read("squeue", "-a", "-h", "-o", "%i|%u|%P|%T|%N|%r|%v")
         found = [Seen(*line.split("|")) for line in text.splitlines()]
         return {job.id: job for job in found}
 
@@ -186,13 +194,13 @@ class Stage:
 
     def field(self, job_id: str, name: str) -> str:
         """One field of `scontrol show job`."""
-        text = self.lab.run(["scontrol", "-o", "show", "job", job_id]).stdout
+        text = self._read("scontrol", "-o", "show", "job", job_id)
         found = re.search(rf"\b{re.escape(name)}=(\S*)", text)
         return found.group(1) if found else ""
 
     def reservations(self) -> dict[str, dict[str, str]]:
         """What scontrol prints, by name."""
-        text = self.lab.run(["scontrol", "-o", "show", "reservation"]).stdout
+        text = self._read("scontrol", "-o", "show", "reservation")
         found = {}
         for line in text.splitlines():
             if line.startswith("ReservationName="):

@@ -1,4 +1,7 @@
-"""The tests on each release: the suite of one host in the release's image, then those of several hosts on a cluster."""
+"""The tests on each release: the suite of one host in the release's image, and those of several hosts on a cluster.
+
+Both run at the same time, for those of several hosts wait most of it; what they printed is shown when they are done.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import PIPE, STDOUT
 
 from tools.containers import cluster, images
 from tools.containers.engine import say
@@ -25,8 +30,13 @@ def run(releases: list[str]) -> int:
     for release in releases:
         begun = time.monotonic()
         images.build(release)
-        failed += [f"{release} on one host"] if one_host(release) else []
-        failed += [f"{release} on several hosts"] if several_hosts(release) else []
+        (images.CACHE / "results").mkdir(exist_ok=True)
+        with ThreadPoolExecutor(1) as beside:
+            several = beside.submit(several_hosts, release)
+            failed += [f"{release} on one host"] if one_host(release) else []
+        code, printed = several.result()
+        say(f"the tests of several hosts on Slurm {release}\n{printed}")
+        failed += [f"{release} on several hosts"] if code else []
         say(f"Slurm {release} took {time.monotonic() - begun:.0f} s")
     for each in failed:
         say(f"FAILED: {each}")
@@ -42,7 +52,6 @@ def one_host(release: str) -> int:
     """Run tests/cluster in a container of the release: each lab is a whole cluster in it."""
     say(f"the tests of one host on Slurm {release}")
     found = images.CACHE / "results"
-    found.mkdir(exist_ok=True)
     argv = ["docker", "run", "--rm", "--init", "--network=none", "--memory=8g", "--tmpfs=/tmp:exec", "--workdir=/src"]
     argv += [f"--cap-add={each}" for each in LAB_MAY] + [f"--security-opt={each}" for each in LAB_SEES]
     argv += [f"--volume={images.TOP}:/src:ro", f"--volume={images.CACHE}/python-{release}:/opt/python:ro"]
@@ -51,14 +60,14 @@ def one_host(release: str) -> int:
     return subprocess.run([*argv, "-n3", "--dist=loadfile", "tests/cluster"], check=False).returncode
 
 
-def several_hosts(release: str) -> int:
-    """Run tests/matrix against a cluster of containers, which is removed afterwards."""
-    say(f"the tests of several hosts on Slurm {release}")
+def several_hosts(release: str) -> tuple[int, str]:
+    """Run tests/matrix on a cluster of containers, which is removed afterwards; exit status and what was printed."""
     settings = {"RELEASE": release, "BEHAVIOURS": str(images.CACHE / "results" / results(release, "several"))}
     settings["BEHAVIOURS_RELEASE"] = images.version(release)
     try:
         cluster.up(release, daemon="login")
-        argv = [sys.executable, *PYTEST, "tests/matrix"]
-        return subprocess.run(argv, env=os.environ | settings, check=False, cwd=images.TOP).returncode
+        argv, env = [sys.executable, *PYTEST, "tests/matrix"], os.environ | settings
+        done = subprocess.run(argv, env=env, check=False, cwd=images.TOP, stdout=PIPE, stderr=STDOUT, text=True)
+        return done.returncode, done.stdout
     finally:
         cluster.down(release)
