@@ -31,7 +31,10 @@ class CreateReservation:
     users: frozenset[str] = frozenset()
     accounts: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
-    allowed_partitions: frozenset[str] = frozenset()  # sent where the cluster's release knows it
+    allowed_partitions: frozenset[str] = (
+        frozenset()
+    )  # sent where the release knows it, as the next
+    allowed_qos: frozenset[str] = frozenset()
     corrections: tuple[Correction, ...] = ()
 
 

@@ -119,8 +119,12 @@ def _draws_others(view: View, action: CreateReservation | UpdateReservation) -> 
     flags = action.flags if isinstance(action, CreateReservation) else action.add_flags
     if "MAGNETIC" not in flags:
         return ""
-    allowed = action.allowed_partitions if isinstance(action, CreateReservation) else there and there.allowed_partitions
-    return "" if allowed and allowed <= view.site.lending.partitions else "would draw in more than borrowers"
+    shown = action if isinstance(action, CreateReservation) else there
+    lending = view.site.lending
+    is_ours = shown is not None and (
+        lending.partitions >= shown.allowed_partitions > frozenset() or lending.qos >= shown.allowed_qos > frozenset()
+    )
+    return "" if is_ours else "would draw in more than borrowers"
 
 
 def _closed_before_evicted(view: View, plan: Plan) -> Iterator[str]:

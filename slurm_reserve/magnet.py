@@ -1,7 +1,7 @@
 """Whether a lend reservation draws borrowers in by itself (MAGNETIC), so that none need be attached. Pure.
 
 Slurm then starts waiting borrowers on the lent nodes in its own order, also when one of them ends and the daemon does
-not look. That is safe only where Slurm itself keeps every other job out, by AllowedPartitions (from 25.11 on), takes
+not look. That is safe only where Slurm itself keeps every other job out, by AllowedPartitions or QOS (25.11 on), takes
 the nodes back for the owner without us, and would choose as we do; so whatever of the site's policy Slurm cannot know
 makes it attach as ever. Which nodes are lent, and to whose jobs the reservation is open, is decided as ever.
 """
@@ -16,6 +16,7 @@ from slurm_reserve.lots import begins
 from slurm_reserve.model import Reservation
 from slurm_reserve.net import net_missing
 from slurm_reserve.site import BidBy, Magnetic, Mode
+from slurm_reserve.site import Lending as LendingSettings
 from slurm_reserve.view import View
 
 FLAG = "MAGNETIC"
@@ -27,6 +28,21 @@ def reasons(view: View, grounds: Mapping[str, Ground]) -> dict[str, str]:
     return {name: everywhere or _place(view, ground) for name, ground in grounds.items()}
 
 
+def admitted(lending: LendingSettings) -> tuple[frozenset[str], frozenset[str]]:
+    """The partitions, or the QOS, that a lend reservation is open to; none where it is the one or the other.
+
+    Slurm wants every list that a reservation has to hold; a borrower needs to be told by one of them only.
+    """
+    is_either = lending.partitions and lending.qos
+    return (frozenset(), frozenset()) if is_either else (lending.partitions, lending.qos)
+
+
+def admits_borrowers_only(lending: LendingSettings, lend: Reservation) -> bool:
+    """Whether it is open to whom the site calls borrowers, and to nobody else."""
+    wanted = admitted(lending)
+    return any(wanted) and (lend.allowed_partitions, lend.allowed_qos) == wanted
+
+
 def flags(draws: bool) -> frozenset[str]:
     """What a lend reservation that draws borrowers in has besides."""
     return frozenset({FLAG}) if draws else frozenset()
@@ -36,8 +52,8 @@ def why_shut(view: View, ground: Ground, lend: Reservation, lent: Lending, not_d
     """Why a reservation that draws borrowers in is to draw no more of them; "" where it may go on, or does not."""
     if FLAG not in lend.flags:
         return ""
-    if lend.allowed_partitions != view.site.lending.partitions:
-        return "it is open to other partitions than the lendable ones"
+    if not admits_borrowers_only(view.site.lending, lend):
+        return "it is open to others than borrowers"
     if ground.victims:
         return "borrowers are leaving"
     return lent.withheld.get(ground.spec.name, "") or not_drawn
@@ -67,8 +83,8 @@ def _policy(view: View) -> str:
         return "the site does not want it"
     if not all(each.can_name_partitions for each in view.cluster.reservations.values()):
         return "this release of Slurm has no AllowedPartitions"
-    if not lending.partitions or lending.qos:
-        return "borrowers are told by their QOS"
+    if lending.partitions and lending.qos:
+        return "borrowers are told by their partition or their QOS, and Slurm would want both"
     if lending.bid is not BidBy.NONE:
         return "borrowers bid, which Slurm does not know"
     if lending.max_nodes_per_user or lending.max_nodes_per_account:

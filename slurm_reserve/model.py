@@ -136,6 +136,7 @@ class Reservation:
     accounts: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     allowed_partitions: frozenset[str] = frozenset()
+    allowed_qos: frozenset[str] = frozenset()
     can_name_partitions: bool = False  # whether this release has them: it prints them of every reservation
     cores: int = 0  # as printed; 0: not known
     licenses: str = ""

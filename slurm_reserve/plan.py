@@ -310,14 +310,14 @@ def _lend(view: View, ground: Ground, loans: list[Loan], draws: bool) -> Iterato
     referrers = view.referrers.get(name, ())
     users = frozenset({loan.job.user for loan in loans} | {job.user for job in referrers})
     lend = view.cluster.reservations.get(name)
-    partitions = view.site.lending.partitions if not view.site.lending.qos else frozenset()
+    partitions, qos = magnet.admitted(view.site.lending)
     if lend is None:
         yield CreateReservation(
             name, nodes, None, reservation.end, desired.FLAGS | magnet.flags(draws), "idle nodes to lend", users,
-            allowed_partitions=partitions,
+            allowed_partitions=partitions, allowed_qos=qos,
         )  # fmt: skip
     else:
-        draws = draws and lend.allowed_partitions == partitions
+        draws = draws and magnet.admits_borrowers_only(view.site.lending, lend)
         if change := _grow(lend, reservation, nodes, users, magnet.flags(draws)):
             yield change
     for loan in loans:

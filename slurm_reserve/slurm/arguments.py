@@ -20,7 +20,7 @@ _DANGEROUS = re.compile(r"[\s,=\"'\\()\[\]*|;&<>$`]")
 
 
 def create(what: CreateReservation) -> list[str]:
-    """Arguments for `scontrol create reservation`, without AllowedPartitions, which not every release knows."""
+    """Arguments for `scontrol create reservation`, without AllowedPartitions and QOS, which not every release knows."""
     given = [
         f"ReservationName={reservation_name(what.name)}",
         f"StartTime={moment(what.start) if what.start else 'now'}",
@@ -34,9 +34,9 @@ def create(what: CreateReservation) -> list[str]:
     return ["create", "reservation", *given]
 
 
-def allowed_partitions(what: CreateReservation) -> list[str]:
-    """The argument that keeps other partitions' jobs out, where the release has it."""
-    return _list("AllowedPartitions", what.allowed_partitions)
+def admitted(what: CreateReservation) -> list[str]:
+    """The arguments that keep other partitions' jobs out, or those of other QOS, where the release has them."""
+    return [*_list("AllowedPartitions", what.allowed_partitions), *_list("QOS", what.allowed_qos)]
 
 
 def update(what: UpdateReservation) -> list[str]:

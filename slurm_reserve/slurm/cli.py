@@ -56,7 +56,7 @@ class CliSlurm:
         # What this release's commands know, found out by asking them.
         self._array_option = "--array-unique"
         self._knows_excluded = True
-        self._knows_allowed_partitions = True
+        self._knows_admitted = True
         self._words = False  # whether nice and comment of jobs are read as well
 
     def close(self) -> None:
@@ -280,20 +280,20 @@ class CliSlurm:
     # Changing
 
     def create_reservation(self, what: CreateReservation) -> None:
-        """Create a reservation; AllowedPartitions is left out on releases that do not know it.
+        """Create a reservation; what it admits, AllowedPartitions or QOS, is left out on releases that do not know it.
 
-        One that is to draw jobs of these partitions in is refused there: it would draw in others.
+        One that is to draw such jobs in is refused there: it would draw in others.
         """
-        argv = arguments.create(what)
-        partitions = arguments.allowed_partitions(what) if self._knows_allowed_partitions else []
-        if "MAGNETIC" in what.flags and what.allowed_partitions and not partitions:
-            raise SlurmRefusedError(f"{what.name} would draw in jobs of any partition")
+        argv, wanted = arguments.create(what), arguments.admitted(what)
+        admitted = wanted if self._knows_admitted else []
+        if "MAGNETIC" in what.flags and wanted and not admitted:
+            raise SlurmRefusedError(f"{what.name} would draw in any jobs")
         try:
-            self._commands.change("scontrol", *argv, *partitions)
+            self._commands.change("scontrol", *argv, *admitted)
         except SlurmRefusedError as error:
-            if not partitions or "Unknown parameter AllowedPartitions" not in error.code:
+            if not admitted or not any(f"Unknown parameter {each}" in error.code for each in admitted):
                 raise
-            self._knows_allowed_partitions = False
+            self._knows_admitted = False
             if "MAGNETIC" in what.flags:
                 raise
             self._commands.change("scontrol", *argv)

@@ -251,6 +251,7 @@ def _reservation(line: str) -> Reservation:
         accounts=names(_value(line, "Accounts")),
         groups=names(_value(line, "Groups", "")),
         allowed_partitions=names(_value(line, "AllowedPartitions", "")),
+        allowed_qos=names(_value(line, "QOS", "")),
         can_name_partitions=" AllowedPartitions=" in line,
         cores=number(_value(line, "CoreCnt", "0")),
         licenses=word(_value(line, "Licenses", "")),

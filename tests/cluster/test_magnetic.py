@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
+import pytest
+from slurm_reserve.lab import Lab, LabSpec
+
+from tests.cluster.conftest import QUICK
 from tests.cluster.stage import Stage
 
 pytestmark = pytest.mark.cluster
@@ -18,6 +22,33 @@ def drawing(stage: Stage) -> Stage:
         pytest.skip(f"not offered here: Slurm {'.'.join(map(str, stage.release()))} has no AllowedPartitions")
     stage.fill("n3", "n4")
     return stage
+
+
+@pytest.fixture
+def by_qos() -> Iterator[Stage]:
+    """Borrowers are told by their QOS, which every other QOS preempts."""
+    conf = (QUICK, "PreemptType=preempt/qos", "AccountingStorageEnforce=associations,qos")
+    qos = ("add qos low", "modify qos normal set preempt=low", "modify user bob set qos+=low")
+    with Lab.boot(LabSpec(accounting=True, slurm_conf=conf, sacctmgr=qos)) as lab:
+        made = Stage(lab, user="reserve")
+        made.keys = {"lending": {"partitions": [], "qos": ["low"]}}
+        yield made
+        made.close()
+
+
+def test_borrowers_by_qos_are_drawn_in_and_other_jobs_are_not(by_qos: Stage) -> None:
+    by_qos.start(physics={"owner": {"users": ["alice"]}, "nodes": "n[1-2]"})
+    by_qos.fill("n3", "n4")
+    ordinary = by_qos.submit("bob", "-t30", "--exclusive")
+    borrower = by_qos.submit("bob", "-t30", "--exclusive", "--qos=low", "--nice=10")
+    by_qos.runs(borrower)
+    there = by_qos.reservations()[LEND]
+    if "AllowedPartitions" in there:
+        assert ("MAGNETIC" in there["Flags"], there.get("QOS")) == (True, "low")
+        assert sent(by_qos) == []
+    by_qos.never(lambda: by_qos.field(ordinary, "JobState") == "RUNNING", 2)
+    by_qos.runs(by_qos.submit("alice", "-N2", "--exclusive", "-t30"), "n[1-2]")
+    by_qos.waits(borrower)
 
 
 def is_drawing(stage: Stage) -> bool:

@@ -112,6 +112,7 @@ class FakeSlurm:
         self.reservations[what.name] = Reservation(
             what.name, what.nodes, what.start or self.now, what.end, flags, what.users, what.accounts,
             allowed_partitions=what.allowed_partitions if self.has_allowed_partitions else frozenset(),
+            allowed_qos=what.allowed_qos if self.has_allowed_partitions else frozenset(),
             can_name_partitions=self.has_allowed_partitions,
         )  # fmt: skip
 
@@ -250,6 +251,7 @@ class FakeSlurm:
         for each in self.reservations.values():
             is_let_in = not each.users or job.user in each.users
             is_let_in = is_let_in and (not each.allowed_partitions or each.allowed_partitions >= set(job.partitions))
+            is_let_in = is_let_in and (not each.allowed_qos or job.qos in each.allowed_qos)
             if "MAGNETIC" in each.flags and is_let_in and self._starts(replace(job, reservation=each.name)):
                 return
 

@@ -78,7 +78,7 @@ def test_a_borrower_is_drawn_in_without_being_attached() -> None:
         (lending(magnetic=Magnetic.NO), (), "the site says no"),
         (lending(bid=BidBy.QOS), (), "Slurm knows no bids"),
         (lending(max_nodes_per_user=1), (), "nor caps"),
-        (lending(qos=frozenset({"low"})), (), "AllowedPartitions would keep borrowers out"),
+        (lending(qos=frozenset({"low"})), (), "borrowers are told by one of two lists, and Slurm wants both to hold"),
         (site(spec(max_time=timedelta(hours=2))), (), "nor the longest loan"),
         (site(spec(end=NOW + timedelta(days=9))), (), "the reservation ends"),
         (site(), (job("6").borrower().but(licenses="matlab:1"),), "a borrower with licences waits"),
@@ -98,6 +98,21 @@ def test_what_slurm_cannot_know_makes_the_daemon_attach(
 
 def test_without_allowed_partitions_nobody_is_drawn_in() -> None:
     assert "MAGNETIC" not in creation(seen(replace(R, can_name_partitions=False), WAITS)).flags
+
+
+def test_where_borrowers_are_told_by_their_qos_it_is_the_qos_that_lets_them_in() -> None:
+    by_qos = lending(partitions=frozenset(), qos=frozenset({"low"}))
+    of = seen(R, WAITS.but(qos="low"), job("6").of("carol").whole_nodes(1), of=by_qos)
+    config = replace(of.cluster.config, preempt_type="preempt/qos")
+    normal = {"normal": frozenset({"low"}), "low": frozenset[str]()}
+    of = replace(of, cluster=replace(of.cluster, config=config, qos_preempts=normal))
+    create = creation(of)
+    assert ("MAGNETIC" in create.flags, create.allowed_partitions, create.allowed_qos) == (True, set(), {"low"})
+    assert [each.is_drawn for each in made(of).actions if isinstance(each, AttachJob)] == [True]
+    there = lend("n1", allowed_partitions=frozenset(), allowed_qos=frozenset({"low", "normal"}))
+    opened = replace(of, cluster=replace(of.cluster, reservations={**of.cluster.reservations, there.name: there}))
+    shut = [each for each in made(opened).actions if isinstance(each, UpdateReservation)]
+    assert shut[0].drop_flags == {"MAGNETIC"}
 
 
 def test_without_a_net_nobody_is_drawn_in() -> None:
