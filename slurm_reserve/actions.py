@@ -31,9 +31,7 @@ class CreateReservation:
     users: frozenset[str] = frozenset()
     accounts: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
-    allowed_partitions: frozenset[str] = (
-        frozenset()
-    )  # sent where the release knows it, as the next
+    allowed_partitions: frozenset[str] = frozenset()  # sent where the release knows it, as the next
     allowed_qos: frozenset[str] = frozenset()
     corrections: tuple[Correction, ...] = ()
 

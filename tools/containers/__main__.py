@@ -1,4 +1,4 @@
-"""`python -m tools.containers up RELEASE | down | build RELEASE | test [RELEASE ...] | engine-down`."""
+"""`python -m tools.containers up RELEASE | down | build RELEASE | test [RELEASE ...] | bench RELEASE ...`, or engine-down."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def main(words: list[str]) -> int:
             case ["test", *releases] if set(releases) <= images.SUITES.keys():
                 engine.start()
                 return matrix.run(releases or list(images.SUITES))
+            case ["bench", release, *words] if release in images.SUITES:
+                engine.start()
+                return matrix.bench(release, words)
             case ["down"]:
                 for release in images.SUITES:
                     if engine.answers() and cluster.is_there(release):

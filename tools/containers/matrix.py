@@ -51,13 +51,23 @@ def results(release: str, kind: str) -> str:
 def one_host(release: str) -> int:
     """Run tests/cluster in a container of the release: each lab is a whole cluster in it."""
     say(f"the tests of one host on Slurm {release}")
-    found = images.CACHE / "results"
+    noted = [f"--volume={images.CACHE}/results:/found", f"--env=BEHAVIOURS=/found/{results(release, 'one')}"]
+    argv = [*in_image(release, *noted), *PYTEST, "-m", CHOSEN, "-n3", "--dist=loadfile", "tests/cluster"]
+    return subprocess.run(argv, check=False).returncode
+
+
+def bench(release: str, words: list[str]) -> int:
+    """Measure what the words say on another release: `python -m bench` in a container of it."""
+    images.build(release)
+    return subprocess.run([*in_image(release), "-m", "bench", *words], check=False).returncode
+
+
+def in_image(release: str, *options: str) -> list[str]:
+    """What runs Python in a container of the release that may have labs."""
     argv = ["docker", "run", "--rm", "--init", "--network=none", "--memory=8g", "--tmpfs=/tmp:exec", "--workdir=/src"]
     argv += [f"--cap-add={each}" for each in LAB_MAY] + [f"--security-opt={each}" for each in LAB_SEES]
     argv += [f"--volume={images.TOP}:/src:ro", f"--volume={images.CACHE}/python-{release}:/opt/python:ro"]
-    argv += [f"--volume={found}:/found", f"--env=BEHAVIOURS=/found/{results(release, 'one')}"]
-    argv += ["--entrypoint=python3", images.image(release), *PYTEST, "-m", CHOSEN]
-    return subprocess.run([*argv, "-n3", "--dist=loadfile", "tests/cluster"], check=False).returncode
+    return [*argv, *options, "--entrypoint=python3", images.image(release)]
 
 
 def several_hosts(release: str) -> tuple[int, str]:
