@@ -1,4 +1,4 @@
-"""`python -m tools.containers up RELEASE | down | build RELEASE | test [RELEASE ...] | bench RELEASE ...`, or engine-down."""
+"""`python -m tools.containers up|build RELEASE | bench RELEASE WORDS | test [RELEASE ...] | down | engine-down`."""
 
 from __future__ import annotations
 
