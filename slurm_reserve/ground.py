@@ -73,6 +73,7 @@ class Ground:
     decisions: list[Decision] = field(default_factory=list)
     recalled: tuple[demand.Recall, ...] = ()
     expected: dict[str, datetime] = field(default_factory=dict)  # when an owner's job is likely to want a node
+    _borrowers: dict[JobKey, Job] | None = None
 
     @property
     def is_closing(self) -> bool:
@@ -84,10 +85,13 @@ class Ground:
         """Nodes that must not be lent, whoever waits."""
         return frozenset().union(*(recall.nodes for recall in self.recalled))
 
-    def borrowers(self) -> dict[JobKey, Job]:
+    def borrowers(self) -> Mapping[JobKey, Job]:
         """The borrowers that run on the reservation's nodes, however they got there."""
-        holders = (job for node in self.reservation.nodes for job in self.view.holders.get(node, ()))
-        return {job.key: job for job in holders if self.view.is_borrower(job) and not self.view.is_going(job)}
+        if self._borrowers is None:
+            view = self.view
+            holders = (job for node in self.reservation.nodes for job in view.holders.get(node, ()))
+            self._borrowers = {j.key: j for j in holders if view.is_borrower(j) and not view.is_going(j)}
+        return self._borrowers
 
     def spared(self) -> dict[JobKey, Job]:
         """The borrowers that stay, as far as is decided yet."""

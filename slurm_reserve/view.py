@@ -293,9 +293,10 @@ class View:
 
     def is_going(self, job: Job) -> bool:
         """Over, or evicted by us a moment ago: its room is as good as free, and it is nobody's victim."""
+        if job.is_completing or not self.memory.evicted:
+            return job.is_completing
         evicted = self.memory.evicted.get(job.key)
-        issued = evicted is not None and abs(self.cluster.at - evicted.at) < EVICTION_SHOWS_WITHIN
-        return job.is_completing or issued
+        return evicted is not None and abs(self.cluster.at - evicted.at) < EVICTION_SHOWS_WITHIN
 
     def usable(self, names: Iterable[str]) -> list[Node]:
         """Those of the named nodes on which Slurm would start a job, in the order of their names."""

@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 from slurm_reserve.evidence.reading import reading
-from slurm_reserve.lab import Lab
+from slurm_reserve.lab import Lab, LabError
 
 T = TypeVar("T")
 
 # Seconds that a busy machine is left for anything to happen; where the time itself is tested, tests look at the clock.
 PATIENCE = 30
+DROPPED = ("Broken pipe", "Connection reset", "Socket timed out")  # slurmctld on a busy machine, now and then
 
 SITE: dict[str, Any] = {
     "cluster": "lab",
@@ -176,7 +177,7 @@ class Stage:
         return tuple(int(part) for part in printed.split(".")[:2])
 
     def _read(self, *argv: str) -> str:
-        """What a command of Slurm's prints; on a busy machine slurmctld drops a connection now and then."""
+        """What a command of Slurm's prints, asked again where its connection was dropped."""
         for _ in range(2):
             done = self.lab.run(argv, check=False)
             if done.returncode == 0:
@@ -210,8 +211,19 @@ class Stage:
 
     def wait(self, what: Callable[[], T], timeout: float = PATIENCE, says: str = "it happens") -> T:
         """Wait until it is so; what is said to take less than PATIENCE is given as long as that."""
+
+        def seen() -> T | None:
+            try:
+                return what()
+            except LabError as error:
+                if not any(words in str(error) for words in DROPPED):
+                    raise
+                return None
+
         try:
-            return self.lab.wait(what, max(timeout, PATIENCE), says)
+            found = self.lab.wait(seen, max(timeout, PATIENCE), says)
+            assert found is not None
+            return found
         except Exception as error:
             error.add_note(f"daemon.log:\n{self.log()[-4000:]}")
             raise
