@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from slurm_reserve import invariants, lease, outage, plan, restore, scope
+from slurm_reserve.actions import Group
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock, Executor, Outcome
 from slurm_reserve.garbage import collected_later
@@ -90,15 +91,20 @@ def run_once(
     memory = outage.after(memory, cluster.at, site.daemon.poll)
     result = decide(site, cluster, memory, see)
     is_recorded = recorder.decided(result.view, result.plan)
-    executor = Executor(slurm, ledger, clock, result.view.is_borrower)
+    groups = [group for group in result.plan.groups if is_recorded or not group.is_loan]
     outcomes: list[Outcome] = []
     try:
-        for group in result.plan.groups:
-            if is_recorded or not group.is_loan:
-                outcomes.extend(executor.run(group))
+        _carry_out(Executor(slurm, ledger, clock, result.view.is_borrower), groups, outcomes)
     finally:
         recorder.done(result.view, result.plan, outcomes)
     return Result(result.view, result.plan, tuple(outcomes))
+
+
+def _carry_out(executor: Executor, groups: Iterable[Group], outcomes: list[Outcome]) -> None:
+    """What was done before Slurm went out of reach is in `outcomes` all the same."""
+    for group in groups:
+        for outcome in executor.run(group):
+            outcomes.append(outcome)
 
 
 def _with_lost(cluster: Cluster, slurm: Slurm, memory: Memory) -> Cluster:
@@ -143,7 +149,9 @@ def look_at(
     groups = tuple(group for group in result.plan.groups if group.takes_back_of in found.reservations)
     made = replace(result.plan, groups=groups)
     recorder.decided(result.view, made, is_whole=False, only=found.reservations)
-    executor = Executor(slurm, ledger, clock, result.view.is_borrower)
-    outcomes = [outcome for group in groups for outcome in executor.run(group)]
-    recorder.done(result.view, made, outcomes, is_whole=False)
+    outcomes: list[Outcome] = []
+    try:
+        _carry_out(Executor(slurm, ledger, clock, result.view.is_borrower), groups, outcomes)
+    finally:
+        recorder.done(result.view, made, outcomes, is_whole=False)
     return Result(result.view, made, tuple(outcomes))

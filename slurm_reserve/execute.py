@@ -6,7 +6,7 @@ has happened. What is about to be signalled or evicted is read again by itself j
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -71,17 +71,18 @@ class Executor:
     clock: Clock
     is_borrower: Callable[[Job], bool]
 
-    def run(self, group: Group) -> list[Outcome]:
-        """Do a group in order, up to its first refusal. Raises SlurmUnavailableError when Slurm cannot be reached."""
-        outcomes: list[Outcome] = []
+    def run(self, group: Group) -> Iterator[Outcome]:
+        """Do a group in order, up to its first refusal; gives each outcome at once, so that none is lost.
+
+        Raises SlurmUnavailableError when Slurm cannot be reached.
+        """
         stopped = False
         for action in group.actions:
             outcome = (
                 Outcome(action, Status.LEFT_OUT, "an earlier step was refused") if stopped else self._timed(action)
             )
             stopped = stopped or outcome.status is Status.REFUSED
-            outcomes.append(outcome)
-        return outcomes
+            yield outcome
 
     def _timed(self, action: Action) -> Outcome:
         begun = self.clock()

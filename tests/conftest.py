@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A test that fails in any phase has failed; one that was skipped has not shown anything."""
-    if report.when == "call" or not report.passed:
+    is_run_again = report.outcome == "rerun"  # pytest-rerunfailures
+    if not is_run_again and (report.when == "call" or not report.passed):
         for number in dict(report.user_properties).get("behaviours", ()):
             found = {"test": report.nodeid, "outcome": report.outcome}
             if isinstance(report.longrepr, tuple | list):  # of a test that was skipped: file, line, reason

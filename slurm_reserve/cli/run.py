@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,6 +15,7 @@ from slurm_reserve.cli.common import Setting, console, look, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
     from slurm_reserve.cycle import Result
     from slurm_reserve.news import News
@@ -96,9 +98,25 @@ def make_log(log_format: str) -> Any:
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(sys.stderr))),
     )
     return structlog.get_logger()
+
+
+class _Unfailing:
+    """A stream that loses what cannot be written: a full disk must not end the daemon that gives nodes back."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _on_one_line(_log: Any, _method: str, values: Any) -> Any:

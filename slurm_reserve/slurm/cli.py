@@ -24,6 +24,7 @@ from slurm_reserve.slurm.shapes import Terms
 
 KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, QOS
 KEEP_PARTITIONS = timedelta(seconds=20)  # for what an admin may change while looking on
+NODES = ("scontrol", "-o", "-a", "-d", "show", "node")
 _EXCLUDED = ("squeue", "-a", "-h", "-o", "%A|%x")
 _GETENT_MISSING = 2  # exit status of getent when it does not know all of the names
 
@@ -94,23 +95,28 @@ class CliSlurm:
         at, self._words = self._now(), words
         config = self._config.get(self._read_config)
         reservations = text.parse_reservations(self._commands.read("scontrol", "-o", "-a", "show", "reservation"))
-        nodes = self._read_nodes()
         partitions = self._partitions.get(lambda: self._read_partitions(config))
-        self._terms = _terms(config, nodes.values())
-        found = self._with_excluded(self._read_jobs())
+        nodes, found = self._read_nodes_and_jobs(config)
         return Cluster(
             at=at,
             nodes=nodes,
             reservations=reservations,
-            jobs=found,
+            jobs=self._with_excluded(found),
             partitions=partitions,
             config=config,
             groups=self._groups(frozenset(groups)),
             qos_preempts=self._qos_preempts(config),
         )
 
-    def _read_nodes(self) -> dict[str, Node]:
-        return text.parse_nodes(self._commands.read("scontrol", "-o", "-a", "-d", "show", "node"))
+    def _read_nodes_and_jobs(self, config: SlurmConfig) -> tuple[dict[str, Node], tuple[Job, ...]]:
+        """One after the other; what was printed of the nodes is understood while slurmctld prints the jobs."""
+        printed, nodes = self._commands.read(*NODES), dict[str, Node]()
+
+        def understand() -> None:
+            nodes.update(text.parse_nodes(printed))
+            self._terms = terms(config, nodes.values())
+
+        return nodes, self._read_jobs(meanwhile=understand)
 
     def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
         printed = self._commands.read("scontrol", "-o", "-a", "show", "partition")
@@ -216,13 +222,13 @@ class CliSlurm:
     def _read_config(self) -> SlurmConfig:
         return text.parse_config(self._commands.read("scontrol", "show", "config"))
 
-    def _read_jobs(self, *options: str) -> tuple[Job, ...]:
+    def _read_jobs(self, *options: str, meanwhile: Callable[[], object] = lambda: None) -> tuple[Job, ...]:
         end = self._token()
         # Without --array-unique squeue hides a pending task that was changed by itself (attached to a reservation)
         # in the rest of its array. Releases that lack it (23.11 on) show such tasks with -r only.
         argv = [*self._jobs_argv(end), *options]
         try:
-            printed = self._commands.read(*argv, self._array_option)
+            printed = self._commands.read(*argv, self._array_option, meanwhile=meanwhile)
         except SlurmUnavailableError as error:
             if self._array_option not in str(error) or "unrecognized option" not in str(error):
                 raise
@@ -291,7 +297,8 @@ class CliSlurm:
         try:
             self._commands.change("scontrol", *argv, *admitted)
         except SlurmRefusedError as error:
-            if not admitted or not any(f"Unknown parameter {each}" in error.code for each in admitted):
+            unknown = (f"Unknown parameter {each.partition('=')[0]}" for each in admitted)
+            if not any(words in error.code for words in unknown):
                 raise
             self._knows_admitted = False
             if "MAGNETIC" in what.flags:
@@ -353,7 +360,7 @@ def _about(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [(*show, "show", "reservation"), *([(*show, "-d", "show", "node", folded)] if names else [])]
 
 
-def _terms(config: SlurmConfig, nodes: Iterable[Node]) -> Terms:
+def terms(config: SlurmConfig, nodes: Iterable[Node]) -> Terms:
     return Terms(
         raises_maximum=config.version[:5] > "22.05",  # seen on 24.11 and 26.05; what is not known is not proved
         memory_counts="MEMORY" in config.select_type_parameters.upper(),

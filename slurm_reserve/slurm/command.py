@@ -89,6 +89,10 @@ class Answer:
         return [line for line in lines if any(words in line.lower() for words in _COMPLAINTS)]
 
 
+def _nothing() -> None:
+    """Wait only."""
+
+
 @dataclass(slots=True)
 class Commands:
     """Runs commands and counts them; `wrap` turns an argument list into one that runs elsewhere (in a lab)."""
@@ -101,9 +105,12 @@ class Commands:
     requests: int = 0  # what slurmctld had to answer for them
     seconds: float = 0.0  # spent waiting for commands
 
-    def read(self, *argv: str, may_end: tuple[int, ...] = (0,)) -> str:
-        """Give what a command prints. Raises SlurmUnavailableError when it does not end well: then nothing is known."""
-        answer = self.run(*argv)
+    def read(self, *argv: str, may_end: tuple[int, ...] = (0,), meanwhile: Callable[[], object] = _nothing) -> str:
+        """Give what a command prints. Raises SlurmUnavailableError when it does not end well: then nothing is known.
+
+        While slurmctld works on the answer, something else is done `meanwhile`.
+        """
+        answer = self.run(*argv, meanwhile=meanwhile)
         if answer.code not in may_end:
             raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
         return answer.out
@@ -137,11 +144,12 @@ class Commands:
                 raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
         return [answer.out for answer in answers]
 
-    def run(self, *argv: str, give_up: str = "") -> Answer:
+    def run(self, *argv: str, give_up: str = "", meanwhile: Callable[[], object] = _nothing) -> Answer:
         """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""
         started = self.clock()
         try:
             with self._running(argv) as process:
+                meanwhile()
                 return self._answer(argv, process, give_up)
         finally:
             self.seconds += self.clock() - started

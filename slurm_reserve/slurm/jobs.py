@@ -8,7 +8,6 @@ is asked for only where the site goes by it, comes behind the account, and the s
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -61,12 +60,13 @@ def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[
 
     The tasks of a pending array that are printed one by one (`squeue -r`) become one record again.
     """
+    once: dict[str, str] = {}  # what many jobs have in common, kept once; and no longer than the jobs
     rests: dict[int, tuple[int, list[int]]] = {}  # number of a pending array -> where its record is, its tasks
     jobs: list[Job] = []
     for record in _records(text, end, words):
         try:
             known = _with_plain_qos(record, end)
-            job = _job_with_words(known, end, terms) if words else _job(known, terms)
+            job = _job_with_words(known, end, terms, once) if words else _job(known, terms, once)
         except (ValueError, KeyError, IndexError, OverflowError, ReserveError) as error:
             raise unreadable("a job", record, str(error)) from error
         if job.is_pending and job.id.startswith(f"{job.job_id}_"):
@@ -142,13 +142,13 @@ def _with_plain_qos(record: str, end: str) -> str:
     return f"{what}{PART}{FIELD.join([*known, qos.replace(FIELD, ' ')])}{FIELD}{tail}"
 
 
-def _job_with_words(record: str, end: str, terms: Terms) -> Job:
+def _job_with_words(record: str, end: str, terms: Terms, once: dict[str, str]) -> Job:
     """A job with what its user says of it."""
     known, between, said = record.partition(f"{FIELD}{end}{PART}")
     nice, _, comment = said.partition(FIELD)
     if not between:
         raise ValueError("number of fields")
-    return replace(_job(known, terms), nice=int(nice), comment=word(comment[:_MOST_COMMENT]))
+    return replace(_job(known, terms, once), nice=int(nice), comment=word(comment[:_MOST_COMMENT]))
 
 
 def _records(text: str, end: str, words: bool) -> Iterator[str]:
@@ -175,7 +175,7 @@ def _check_header(titles: str, end: str, words: bool) -> None:
         raise unreadable("squeue's header", titles)
 
 
-def _job(record: str, terms: Terms) -> Job:
+def _job(record: str, terms: Terms, once: dict[str, str]) -> Job:
     what, _, rest = record.partition(PART)
     (
         own, array, task, het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted,
@@ -185,17 +185,17 @@ def _job(record: str, terms: Terms) -> Job:
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
     job_id, tasks, most = _identity(own, array, task)
-    intern = sys.intern  # what many jobs have in common is kept once
+    account, qos = word(account), word(qos)
     held = hosts(nodes) if state not in _WITHOUT_NODES else frozenset()
     return Job(
         id=job_id,
-        user=intern(user),
-        state=intern(state),
+        user=once.setdefault(user, user),
+        state=once.setdefault(state, state),
         partitions=_partitions(partition),
         submitted=at,
-        account=intern(word(account)),
-        qos=intern(word(qos)),
-        reason=intern(reason),
+        account=once.setdefault(account, account),
+        qos=once.setdefault(qos, qos),
+        reason=once.setdefault(reason, reason),
         reservation=word(reservation),
         nodes=held,
         priority=number(priority),

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Job, Node, Partition, SlurmConfig
 from slurm_reserve.slurm import jobs, text
-from slurm_reserve.slurm.cli import CliSlurm
+from slurm_reserve.slurm.cli import NODES, CliSlurm, terms
 from slurm_reserve.slurm.port import SlurmUnavailableError
 
 MODULE = "slurm_reserve.slurm.pyslurm_worker"
@@ -96,6 +96,7 @@ class PyslurmSlurm(CliSlurm):
     def __init__(self, *args: Any, python: str = sys.executable, **named: Any) -> None:
         super().__init__(*args, **named)
         self._knows_excluded = True  # pyslurm gives them on every release
+        self._array_option = "-r"  # releases that pyslurm is made for have no other
         self._worker = Worker(
             lambda: self._commands.open(python, "-m", MODULE), self._commands.settings.timeout.total_seconds()
         )
@@ -104,14 +105,17 @@ class PyslurmSlurm(CliSlurm):
         """End the process that reads."""
         self._worker.close()
 
-    def _read_jobs(self, *options: str) -> tuple[Job, ...]:
-        """All jobs through pyslurm; one job's, or a user's, with squeue."""
-        if options:
-            return super()._read_jobs(*options)
+    def _read_nodes_and_jobs(self, config: SlurmConfig) -> tuple[dict[str, Node], tuple[Job, ...]]:
+        """Through pyslurm, but for those that it does not give whole; one job, or a user's, is read with squeue."""
+        nodes = self._read_nodes()
+        self._terms = terms(config, nodes.values())
+        return nodes, self._read_all_jobs()
+
+    def _read_all_jobs(self) -> tuple[Job, ...]:
         end = self._token()
         said, numbers = self._ask(f"jobs {end} words" if self._words else f"jobs {end}", 1)
         if len(numbers) > MOST_BY_NAME:
-            return super()._read_jobs()
+            return self._read_jobs()
         with collected_later():
             found = jobs.parse_jobs(said, end, self._terms, self._words)
         return found + self._read_by_number(numbers)
@@ -119,9 +123,9 @@ class PyslurmSlurm(CliSlurm):
     def _read_nodes(self) -> dict[str, Node]:
         said, names = self._ask("nodes", 2)  # it reads partitions besides, as scontrol does
         if len(names) > MOST_BY_NAME:
-            return super()._read_nodes()
+            return text.parse_nodes(self._commands.read(*NODES))
         found = text.parse_nodes(said) if said else {}
-        for_these = self._commands.read("scontrol", "-o", "-a", "-d", "show", "node", ",".join(names)) if names else ""
+        for_these = self._commands.read(*NODES, ",".join(names)) if names else ""
         return found | (text.parse_nodes(for_these) if names else {})
 
     def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
@@ -146,7 +150,7 @@ class PyslurmSlurm(CliSlurm):
             return ()
         wanted = frozenset(map(int, numbers))
         try:
-            return tuple(job for job in super()._read_jobs("-j", ",".join(numbers)) if job.job_id in wanted)
+            return tuple(job for job in self._read_jobs("-j", ",".join(numbers)) if job.job_id in wanted)
         except SlurmUnavailableError as error:
             if "Invalid job id" in str(error):
                 return ()

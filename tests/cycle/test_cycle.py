@@ -45,6 +45,15 @@ class Mortal(FakeSlurm):
             self.lives -= 1
 
 
+class FadingSlurm(FakeSlurm):
+    """Out of reach when a second job is to be requeued."""
+
+    def _reach(self, call: str) -> None:
+        if call.startswith("requeue ") and any(each.startswith("requeue ") for each in self.calls):
+            raise SlurmUnavailableError("Socket timed out")
+        super()._reach(call)
+
+
 class Rig:
     """A daemon's parts on a fake cluster, to be killed and started again."""
 
@@ -135,6 +144,19 @@ def test_an_unreadable_cluster_is_no_empty_one(rig: Rig) -> None:
     with pytest.raises(SlurmUnavailableError):
         rig.cycle()
     assert rig.slurm.calls == before
+
+
+def test_what_was_done_before_slurm_went_out_of_reach_is_written_down(tmp_path: Path) -> None:
+    busy = job("90").of("carol").whole_nodes(2).on("n3", "n4")
+    rig = Rig(tmp_path, site(spec("physics", "n1", "n2")), FadingSlurm(nodes("n1", "n2", "n3", "n4"), busy))
+    rig.slurm.submit(BORROWER)
+    rig.slurm.submit(SECOND)
+    rig.go_on()
+    rig.slurm.submit(OWNERS.whole_nodes(2))
+    with pytest.raises(SlurmUnavailableError):
+        rig.cycle()
+    requeued = [text for text in rig.entries("outcome") if text.startswith("requeue job")]
+    assert len(requeued) == 1
 
 
 def test_a_decision_is_written_down_before_it_is_carried_out(rig: Rig) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from slurm_reserve.actions import CreateReservation
 from slurm_reserve.model import JobKey
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.cli import CliSlurm
@@ -155,6 +156,27 @@ def test_an_empty_answer_is_no_empty_cluster(folder: Folder) -> None:
         folder.slurm().observe()
     with pytest.raises(SlurmUnreadableError):
         folder.slurm().read_job("12")
+
+
+def test_a_long_list_that_an_older_release_does_not_know_is_left_out(folder: Folder) -> None:
+    """What is shown of a complaint is cut, and the complaint repeats the list."""
+    folder.has(
+        "scontrol",
+        f"""
+        case "$*" in *AllowedPartitions*) for last; do :; done; echo "Unknown parameter $last" >&2; exit 1;; esac
+        echo "$*" > {folder.path}/asked
+        """,
+    )
+    partitions = frozenset(f"partition-with-a-long-name-{number}" for number in range(20))
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    what = CreateReservation("r.lend", frozenset({"n1"}), at, at, frozenset(), "", allowed_partitions=partitions)
+    folder.slurm().create_reservation(what)
+    assert "AllowedPartitions" not in (folder.path / "asked").read_text()
+
+
+def test_something_else_is_done_while_a_command_runs(folder: Folder) -> None:
+    folder.has("squeue", f"while [ ! -e {folder.path}/done ]; do sleep 0.01; done; echo seen")
+    assert folder.commands().read("squeue", meanwhile=(folder.path / "done").touch) == "seen\n"
 
 
 def test_every_error_is_a_slurm_error() -> None:

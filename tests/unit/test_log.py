@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import sys
@@ -28,6 +29,13 @@ def test_each_line_is_an_object_with_a_time_a_level_and_its_values() -> None:
     }  # fmt: skip
     assert (second["level"], second["cause"]) == ("error", "\x1b[31m")
     assert first["timestamp"].endswith("Z")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    argv = [sys.executable, "-c", PROGRAM + "print('on')", "text"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=full, check=True)
+    assert done.stdout == b"on\n"
 
 
 def test_people_read_a_sentence_a_line_and_nothing_speaks_to_their_terminal() -> None:
