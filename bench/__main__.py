@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import latency, planner, reading, victims
+from bench import drawing, latency, planner, reading, victims
 from bench.apart import shares, side_by_side
 
 HURRIED = "batch_sched_delay=0"
@@ -34,6 +34,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
         "planner": (planner.measure, planner.table),
         "victims": (lambda: victims.measure(options.seeds), victims.table),
         "reading": (lambda: reading.measure(options.pending, options.steady, say), reading.table),
+        "drawing": (lambda: drawing.measure(say), drawing.table),
         "notice": (lambda: latency.with_notice(few, say), latency.notice_table),
         "hurried": (lambda: latency.measure(few, 0, say, HURRIED), latency.table),
         "quiet": (lambda: latency.measure(rounds, 0, say), latency.table),
@@ -44,7 +45,9 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
 def asked(argv: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", help="planner, victims, reading, notice, hurried, quiet, busy; default: all")
+    parser.add_argument(
+        "what", nargs="*", help="planner, victims, reading, drawing, notice, hurried, quiet, busy; default: all"
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds, a smaller queue: does it still work?")
     parser.add_argument("--rounds", type=int, help=f"of each latency (60); a {FEW}th of it with a notice, and hurried")
     parser.add_argument("--labs", type=int, default=2, help="in which these are measured, side by side (2)")

@@ -32,9 +32,10 @@ THEIRS = {
 _LINE = re.compile(
     r"\[(?P<at>[\dT:.-]+)\] (?:(?:sched: Allocate|sched/backfill: _start_job: Started) JobId=(?P<started>\d+)"
     r"|_slurm_rpc_submit_batch_job: JobId=(?P<submitted>\d+)"
+    r"|_job_complete: JobId=(?P<ended>\d+) done"
     r"|slurmctld_req: received opcode (?P<asked>\w+) from \S+ uid (?P<uid>\d+))"
 )
-Event = tuple[str, str]  # "started" or "submitted", and the job
+Event = tuple[str, str]  # "started", "submitted" or "ended", and the job
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Watch:
         if found["asked"]:
             self._calls.append(Call(at, found["asked"], int(found["uid"])))
             return
-        event = "started" if found["started"] else "submitted"
+        event = next(each for each in ("started", "submitted", "ended") if found[each])
         self._seen[event, found[event]] = at
 
     def calls(self, since: float, until: float) -> list[Call]:
