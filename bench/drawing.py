@@ -15,6 +15,7 @@ from tests.cluster.stage import Stage
 from bench.figures import median, row, titles
 from bench.ground import Watch
 
+EVER = 1.0  # since when
 LOANS, LASTS = 12, 2  # jobs that follow each other; seconds that each runs
 CHANGES = (
     "REQUEST_UPDATE_JOB",
@@ -51,8 +52,8 @@ def _follow(stage: Stage, is_drawn: bool) -> dict[str, Any] | None:
     stage.fill("n2")
     watch = Watch(stage.lab)
     jobs = [stage.borrow("bob", "--exclusive", "-t5", wrap=f"sleep {LASTS}") for _ in range(LOANS)]
-    started = [watch.at("started", job, 0.0) for job in jobs]
-    ended = [watch.at("ended", job, 0.0) for job in jobs[:-1]]
+    started = [watch.at("started", job, EVER) for job in jobs]
+    ended = [watch.at("ended", job, EVER) for job in jobs[:-1]]
     uid = stage.lab.spec.uid(stage.user)
     calls = [call for call in watch.calls(started[0], started[-1]) if call.uid == uid and call.name in CHANGES]
     watch.close()
