@@ -51,23 +51,30 @@ class Pace:
 
     poll: float  # seconds, as declared
     calls_per_second: float
-    cost: float = 0.0  # seconds that slurmctld spends on one call, as measured
+    cost: float = (
+        0.0  # seconds that slurmctld spends for each cycle, as measured, all that is asked in between included
+    )
     cycle_calls: float = 0.0  # calls that a cycle makes, of late
     load: Load = field(default_factory=Load)
     _calls: Reserve = field(init=False)
     _seconds: Reserve = field(init=False)
-    _measured: tuple[float, float, int] | None = None
+    _measured: tuple[float, float, int, int] | None = None  # seconds spent, when, calls and cycles made by then
     _made: int = 0
+    _cycles: int = 0
 
     def __post_init__(self) -> None:
         self._calls, self._seconds = Reserve(self.calls_per_second), Reserve(MOST_OF_A_CORE)
 
     def spend(self, calls: int, now: float, is_cycle: bool = True) -> None:
-        """So many calls were made just now, by a whole cycle or by less."""
+        """So many calls were made just now, by a whole cycle or by less.
+
+        Cycles pay for it all: what is read for one user costs slurmctld little beside the whole queue.
+        """
         self._made += calls
         self._calls.spend(calls, now)
-        self._seconds.spend(calls * self.cost, now)
         if is_cycle:
+            self._cycles += 1
+            self._seconds.spend(self.cost, now)
             self.cycle_calls += (calls - self.cycle_calls) * (0.1 if self.cycle_calls else 1.0)
 
     def is_to_measure(self, now: float) -> bool:
@@ -75,30 +82,34 @@ class Pace:
         return self._measured is None or now - self._measured[1] >= MEASURE_EVERY
 
     def measured(self, spent: float, now: float) -> None:
-        """Slurmctld has spent so many seconds on us in all: what of that is a call's?"""
+        """Slurmctld has spent so many seconds on us in all: what of that is a cycle's?"""
         if self._measured is not None:
-            before, at, made = self._measured
-            calls, seconds = self._made - made, now - at
-            if spent >= before and calls:  # less: slurmctld counts anew
-                self.cost = (spent - before) / calls
+            before, at, made, done = self._measured
+            calls, cycles, seconds = self._made - made, self._cycles - done, now - at
+            if spent >= before and cycles:  # less: slurmctld counts anew
+                self.cost = (spent - before) / cycles
                 share = (spent - before) / seconds
                 self.load = Load(calls / seconds, self.calls_per_second, share, self.interval)
-        self._measured = (spent, now, self._made)
+        self._measured = (spent, now, self._made, self._cycles)
 
     @property
     def interval(self) -> float:
         """Seconds between two looks when nothing happens: the declared interval, unless that would cost too much."""
         by_calls = self.cycle_calls / (self.calls_per_second * STEADY)
-        by_cost = self.cycle_calls * self.cost / (MOST_OF_A_CORE * STEADY)
+        by_cost = self.cost / (MOST_OF_A_CORE * STEADY)
         return max(self.poll, by_calls, by_cost)
 
     def wait(self, now: float) -> float:
         """Seconds until Slurm may be asked again: some while a reserve is below nothing."""
         return max(self._calls.wait(now), self._seconds.wait(now))
 
-    def wait_for_owner(self, now: float) -> float:
-        """The same for an owner's submission: it may spend in advance, and polls wait until that is made up for."""
-        return max(self._calls.wait(now, AHEAD), self._seconds.wait(now, AHEAD))
+    def wait_for_owner(self, now: float, is_whole: bool = False) -> float:
+        """The same for an owner's submission: it may spend in advance, and polls wait until that is made up for.
+
+        Unless the whole cluster is to be looked at, what reading a long queue has cost slurmctld is not waited for.
+        """
+        by_cost = self._seconds.wait(now, AHEAD) if is_whole else 0.0
+        return max(self._calls.wait(now, AHEAD), by_cost)
 
     def has_plenty(self, now: float) -> bool:
         """Whether more than half is left: what is spent on others than owners leaves the rest to owners."""

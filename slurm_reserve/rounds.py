@@ -184,7 +184,7 @@ class Rounds:
         except ReserveError:  # the next cycle says what is wrong, if it still is
             self._looks.done(users)
             now = time.monotonic()
-            self._next = min(self._next, now + self._pace.wait_for_owner(now))
+            self._next = min(self._next, now + self._pace.wait_for_owner(now, is_whole=True))
             return
         if found is None:
             self._looks.seen_nothing(users)

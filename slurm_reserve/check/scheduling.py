@@ -56,7 +56,11 @@ def unhurried_passes(view: View) -> Iterator[Finding]:
         text = (
             f"what is submitted, or sent to lent nodes, waits for a pass; these are {delay} s apart (batch_sched_delay)"
         )
-        remedy = "add batch_sched_delay=0 to SchedulerParameters: then a second apart, and only where something changed"
+        remedy = (
+            "add batch_sched_delay=0 to SchedulerParameters: then a second apart, and only where something changed "
+            "(measured with 3 s and with 0: a borrower starts 1.9 s and 0.5 s after a node falls idle, an owner's job "
+            "on an idle node after 1.8 s and 0.5 s)"
+        )
         yield Finding(Level.NOTE, "slurm.conf", text, remedy)
 
 

@@ -40,7 +40,7 @@ def test_the_interval_grows_with_the_calls_of_a_cycle() -> None:
 
 def test_slurmctld_spends_no_more_than_two_percent_of_a_core_on_it() -> None:
     found = pace(calls=7, cost=0.1)  # as with many jobs: 0.7 s for one look
-    assert found.cost == pytest.approx(0.1)
+    assert found.cost == pytest.approx(0.7)
     assert 0.7 / found.interval <= 0.02
     assert found.load.share_of_core <= 0.021
     assert found.wait(1e9) == 0.0
@@ -49,7 +49,15 @@ def test_slurmctld_spends_no_more_than_two_percent_of_a_core_on_it() -> None:
 def test_a_slurmctld_that_counts_anew_is_measured_anew() -> None:
     found = pace(cost=0.01)
     found.measured(0.0, 1e6)
-    assert found.cost == pytest.approx(0.01)
+    assert found.cost == pytest.approx(0.07)
+
+
+def test_an_owner_does_not_wait_for_what_a_long_queue_has_cost() -> None:
+    found = pace(calls=7, cost=0.3)  # 2.1 s for one look
+    found.spend(7, 1e6)
+    found.spend(7, 1e6)
+    assert found.wait(1e6) > 60.0
+    assert found.wait_for_owner(1e6) == 0.0
 
 
 def test_what_is_spent_on_others_leaves_half_to_owners() -> None:
