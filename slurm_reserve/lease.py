@@ -4,7 +4,8 @@ The lock is a reservation in Slurm itself, `slurm-reserve.lease`. slurmctld make
 asks first, and removes it at its end: so it is a lease, and slurmctld is its judge. Who cannot reach the judge cannot
 act either, for what it would act on is the same slurmctld. A holder extends the lease well before its end, acts no
 more once a quarter of it is left, and gives it up when it stops. It is known by its start, which extending does not
-change. The reservation lies over a node that is reserved anyway, with OVERLAP: it keeps no job from anywhere.
+change, and which its ledger keeps: so a daemon that starts again, and the fail-safe beside it, act on as the same
+holder. The reservation lies over a node that is reserved anyway, with OVERLAP: it keeps no job from anywhere.
 
 The hosts' clocks must agree within that quarter, as munge asks of them anyhow.
 """
@@ -12,7 +13,8 @@ The hosts' clocks must agree within that quarter, as munge asks of them anyhow.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -39,12 +41,26 @@ CHANGES = frozenset(
 
 
 class StandingByError(ReserveError):
-    """Another daemon acts; this one does nothing."""
+    """Another daemon acts, or may; this one does nothing."""
+
+
+class TakenError(StandingByError):
+    """Another daemon holds the lease, for certain."""
 
 
 def without(reservations: Mapping[str, Reservation]) -> dict[str, Reservation]:
     """The reservations but for the lease, which is nobody's business but the daemons'."""
     return {name: each for name, each in reservations.items() if name != NAME}
+
+
+def is_of(found: Reservation, start: object) -> bool:
+    """Whether it is the lease of whoever has noted this start."""
+    return start == found.start.isoformat()
+
+
+def taken(found: Reservation) -> str:
+    """A sentence for people."""
+    return f"another daemon acts for this cluster; its lease ends at {found.end:%H:%M:%S} UTC"
 
 
 @dataclass(slots=True)
@@ -64,13 +80,15 @@ class Lease:
         return time.monotonic() < self._until
 
     def keep(self, cluster: Cluster) -> None:
-        """Take the lease, or extend ours; raises StandingByError while it is another's."""
+        """Take the lease, or extend ours; raises TakenError while it is another's, or StandingByError."""
         found = cluster.reservations.get(NAME)
         if found is None:
             self._take(cluster)
         elif not self._is_ours(found):
             self._until = 0.0
-            raise StandingByError(f"another daemon acts for this cluster; its lease ends at {found.end:%H:%M:%S} UTC")
+            if self.ledger.problem:  # that ours is ours stands there
+                raise StandingByError(f"whose lease it is cannot be told: {self.ledger.problem}")
+            raise TakenError(taken(found))
         else:
             self._extend(cluster, found)
 
@@ -81,7 +99,19 @@ class Lease:
         found = self._read()
         if found is not None and self._is_ours(found):
             self.slurm.delete_reservation(NAME)
+            self.ledger.drop("lease", "start")  # another's may begin within the same second
         self._until = 0.0
+
+    @contextmanager
+    def left_as_found(self) -> Iterator[None]:
+        """A lease that is taken meanwhile is given up afterwards; one that was ours stays, for the daemon to come."""
+        before = self.ledger.get("lease", "start")
+        try:
+            yield
+        finally:
+            if self.ledger.get("lease", "start") != before:
+                with suppress(ReserveError):  # then it runs out
+                    self.release()
 
     def _take(self, cluster: Cluster) -> None:
         self._until, asked = 0.0, time.monotonic()
@@ -119,7 +149,7 @@ class Lease:
         return self.length * 3 / 4 / timedelta(seconds=1)
 
     def _is_ours(self, found: Reservation) -> bool:
-        return bool(self.ledger.get("lease", "start") == found.start.isoformat())
+        return is_of(found, self.ledger.get("lease", "start"))
 
     def _read(self) -> Reservation | None:
         return self.slurm.read_nodes([])[0].get(NAME)

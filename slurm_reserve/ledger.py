@@ -248,14 +248,27 @@ def _memory(facts: Mapping[str, Mapping[str, str]], is_writable: bool) -> Memory
 
 def read_only(path: Path) -> Memory:
     """What a ledger holds, without touching it; raises LedgerError when there is none or it cannot be read."""
-    if not path.exists():
-        raise LedgerError(f"{path} is not there yet")
+    return _memory(_read(path), is_writable=True)
+
+
+def noted(path: Path, kind: str, key: str) -> Any:
+    """One fact of it, as plain values, or None; raises LedgerError as well."""
+    text = _read(path)[kind].get(key)
+    return None if text is None else json.loads(text)
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
+        path.stat()
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
         try:
-            return _memory(_rows(db), is_writable=True)
+            return _rows(db)
         finally:
             db.close()
+    except FileNotFoundError as error:
+        raise LedgerError(f"{path} is not there yet") from error
+    except OSError as error:  # to most users the daemon's folder is closed
+        raise LedgerError(f"{path} cannot be read: {error.strerror}") from error
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: {error}") from error
 

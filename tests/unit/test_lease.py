@@ -66,6 +66,29 @@ def test_who_asks_first_acts_and_the_other_stands_by(tmp_path: Path) -> None:
     assert second.is_held
 
 
+def test_what_was_given_up_is_not_taken_for_ours_though_anothers_begins_within_the_same_second(tmp_path: Path) -> None:
+    judge = Judge()  # its leases all begin at the same time
+    first, second = daemon(judge, tmp_path / "a"), daemon(judge, tmp_path / "b")
+    first.keep(judge.seen())
+    first.release()
+    second.keep(judge.seen())
+    with pytest.raises(lease.TakenError, match="another daemon acts"):
+        first.keep(judge.seen())
+    assert not first.is_held
+
+
+def test_where_the_ledger_is_lost_it_is_not_said_that_another_acts(tmp_path: Path) -> None:
+    judge = Judge()
+    daemon(judge, tmp_path / "a").keep(judge.seen())
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "ledger.db").write_bytes(b"damaged" * 1000)
+    lost = Ledger(tmp_path / "b" / "ledger.db", may_be_lost=True)
+    again = lease.Lease(judge, site(spec()), lost, lambda: NOW, LENGTH)  # type: ignore[arg-type]
+    with pytest.raises(lease.StandingByError, match="whose lease it is cannot be told") as told:
+        again.keep(judge.seen())
+    assert not isinstance(told.value, lease.TakenError)
+
+
 def test_of_two_that_ask_at_once_slurmctld_serves_one(tmp_path: Path) -> None:
     judge = Judge()
     first, second = daemon(judge, tmp_path / "a"), daemon(judge, tmp_path / "b")
