@@ -67,13 +67,13 @@ def explain(ctx: click.Context, job: str) -> None:
     said = [*map(told.about_loan, loans), *map(told.about_wait, waits), *current]
     if setting.as_json:
         setting.show({"job": job, "sentences": said, "steps": [asdict(step) for step in steps]})
-        return
-    for sentence in said:
-        click.echo(sentence)
-    _print_steps(steps)
-    if not said and not steps:
-        click.echo(f"nothing is known of job {job}: it is not in the journal, and wants nothing of ours now")
-        ctx.exit(1)
+    else:
+        for sentence in said:
+            click.echo(sentence)
+        _print_steps(steps)
+        if not said and not steps:
+            click.echo(f"nothing is known of job {job}: it is not in the journal, and wants nothing of ours now")
+    ctx.exit(0 if said or steps else 1)
 
 
 def _now(setting: Setting, job: str) -> list[str]:

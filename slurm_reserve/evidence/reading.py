@@ -62,7 +62,7 @@ class Reader:
         """Oldest first; of one job those about it and those that went for it."""
         where, values = "1", list[object]()
         if job:
-            where, values = "(job = ? OR json_extract(data, '$.cause') LIKE ?)", [job, f"job {job} of %"]
+            where, values = "(job = ? OR instr(json_extract(data, '$.cause'), ?) = 1)", [job, f"job {job} of "]
         if since is not None:
             where, values = f"{where} AND at >= ?", [*values, since.isoformat()]
         query = f"SELECT id, at, kind, text, reservation, job, data, decision FROM entries WHERE {where} ORDER BY id"  # noqa: S608 - only words of ours

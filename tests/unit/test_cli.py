@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from slurm_reserve import inputs
-from slurm_reserve.cli.main import COMMANDS
+from slurm_reserve.cli import evidence
+from slurm_reserve.cli.main import COMMANDS, cli
 from slurm_reserve.facts import LoanFact, Use, UseFact
 from slurm_reserve.journal import Decided, Journal
 from slurm_reserve.tracking import Changes
@@ -152,3 +154,14 @@ def test_what_was_never_recorded_is_said_to_be_so(site: Path) -> None:
     journal(site)
     assert run("replay", "3", site=site).returncode == 1
     assert run("report", "--since", "1d", "--until", "2d", site=site).returncode == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_job_of_which_nothing_is_known_ends_with_1_in_either_form(
+    options: tuple[str, ...], site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(site)
+    monkeypatch.setattr(evidence, "_now", lambda *_: [])  # it wants nothing of ours now
+    done = CliRunner().invoke(cli, ["--site", str(site), *options, "explain", "999999"])
+    assert done.exit_code == 1
+    assert CliRunner().invoke(cli, ["--site", str(site), *options, "explain", "7"]).exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -137,3 +138,12 @@ def test_a_file_that_is_no_journal_is_told_of_and_made_anew_when_it_is_moved_awa
     path.unlink()  # also while it is open
     assert journal.write(Entry(NOW, "decision", "z"))
     assert texts(path) == ["z"]
+
+
+def test_what_went_for_a_job_is_told_apart_from_what_went_for_others(tmp_path: Path) -> None:
+    """An underscore stands for itself: the tasks of an array are not jobs with a digit there."""
+    causes = ("job 12_3 of alice needs n1", "job 1203 of alice needs n1", "job 12_30 of alice needs n1")
+    entries = [Entry(NOW, "decision", cause, data=json.dumps({"cause": cause})) for cause in causes]
+    Journal(tmp_path / "journal.db").write(*entries)
+    with reading(tmp_path / "journal.db") as reader:
+        assert [each.entry.text for each in reader.entries(job="12_3")] == [causes[0]]
