@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slurm_reserve.evidence.reading import Reader
     from slurm_reserve.site import Site
 
-NOT_KEPT = 6  # exit status: what a decision was made from was too large to be kept
+NOT_KEPT = 6  # exit status: what a decision was made from was too large to be kept, or cannot be read
 NAME = click.argument("name", shell_complete=reservation_names)
 SINCE = click.option("--since", help="A time, or how long ago: 2030-01-31, 7d.")
 
@@ -130,7 +130,7 @@ def replay(ctx: click.Context, decision: int | None, is_all: bool) -> None:
     """Run the planner on what a decision was made from, and see that the same follows.
 
     Ends with 1 where something else follows, and with 6 where that cannot be known: what a decision was made from is
-    kept up to 64 KB.
+    kept up to 64 KB, and what another release wrote down may not be readable.
     """
     setting: Setting = ctx.obj
     if (decision is None) != is_all:
@@ -143,7 +143,7 @@ def replay(ctx: click.Context, decision: int | None, is_all: bool) -> None:
     else:
         for each in found:
             how = "the same follows" if each.is_same else f"something else follows: {each.again}"
-            how = "cannot be made again: its inputs were too large to be kept" if each.is_same is None else how
+            how = f"cannot be made again: {each.problem}" if each.is_same is None else how
             click.echo(f"decision {each.number} of {each.at:%Y-%m-%d %H:%M:%S %Z}: {how}")
             for kind, fields in [] if is_all else each.recorded:
                 click.echo(f"  {kind}: {fields}")

@@ -56,7 +56,7 @@ Exit status:
   3  the configuration is invalid
   4  Slurm cannot be reached or read
   5  a daemon runs already
-  6  replay: a decision's inputs were too large to be kept
+  6  replay: a decision's inputs were too large to be kept, or cannot be read
 """
 
 

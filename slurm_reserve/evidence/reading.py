@@ -17,8 +17,14 @@ from slurm_reserve.errors import ReserveError
 from slurm_reserve.facts import LoanFact, UseFact, WaitFact
 from slurm_reserve.inputs import InputsError
 from slurm_reserve.journal import VERSION, Entry, JournalError
+from slurm_reserve.words import printable
 
 T = TypeVar("T")
+_LARGEST = 2**63 - 1  # SQLite has no larger number
+# What old or damaged records do to whoever reads them, or makes a plan from them.
+_UNREADABLE = (
+    ReserveError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, zlib.error
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,9 @@ class Replayed:
     number: int
     at: datetime
     recorded: list[Any]
-    again: list[Any] | None  # None: its inputs were too large to be kept
+    again: list[Any] | None  # None: it cannot be made again
     version: str
+    problem: str = ""  # why not
 
     @property
     def is_same(self) -> bool | None:
@@ -105,17 +112,24 @@ class Reader:
         return [number for (number,) in self._db.execute("SELECT id FROM decisions ORDER BY id")]
 
     def replay(self, number: int) -> Replayed:
-        """Run the planner on what was recorded; raises JournalError or InputsError."""
-        row = self._db.execute("SELECT at, version, inputs, answer FROM decisions WHERE id = ?", (number,)).fetchone()
+        """Run the planner on what was recorded, as far as that can be read; raises JournalError when it is not there."""
+        row = self._decision(number)
         if row is None:
             raise JournalError(f"there is no decision {number} in the journal; `history` and `explain` name them")
         at, version, packed, answer = row
+        recorded: list[Any] = []
+        again, problem = None, "" if packed else "its inputs were too large to be kept"
         try:
             recorded = json.loads(zlib.decompress(answer))
-        except (ValueError, zlib.error) as error:
-            raise InputsError(f"decision {number} cannot be read: {error}") from error
-        again = json.loads(json.dumps(inputs.unpack(packed).answer())) if packed else None
-        return Replayed(number, datetime.fromisoformat(at), recorded, again, version)
+            again = json.loads(json.dumps(inputs.unpack(packed).answer())) if packed else None
+        except _UNREADABLE as error:
+            why = f"what was recorded of it cannot be read: {error or type(error).__name__}"
+            problem = printable(str(error) if isinstance(error, InputsError) else why, 200)
+        return Replayed(number, datetime.fromisoformat(at), recorded, again, version, problem)
+
+    def _decision(self, number: int) -> Any:
+        query = "SELECT at, version, inputs, answer FROM decisions WHERE id = ?"
+        return self._db.execute(query, (number,)).fetchone() if number <= _LARGEST else None
 
 
 @contextmanager

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from slurm_reserve import inputs
+from slurm_reserve import codec, inputs
 from slurm_reserve.cli import evidence
 from slurm_reserve.cli.main import COMMANDS, cli
 from slurm_reserve.facts import LoanFact, Use, UseFact
 from slurm_reserve.journal import Decided, Journal
+from slurm_reserve.memory import Memory
 from slurm_reserve.tracking import Changes
+
+from tests import builders
 
 ONE = """\
 cluster: lab
@@ -165,3 +168,38 @@ def test_a_job_of_which_nothing_is_known_ends_with_1_in_either_form(
     done = CliRunner().invoke(cli, ["--site", str(site), *options, "explain", "999999"])
     assert done.exit_code == 1
     assert CliRunner().invoke(cli, ["--site", str(site), *options, "explain", "7"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        b"nonsense",
+        inputs.pack({"site": 3}),
+        inputs.pack({"site": {}, "cluster": {}, "memory": {}}),  # fields that an older release did not write
+        inputs.pack({"memory": {"load": {"interval": "x"}}}),
+    ],
+)
+def test_a_decision_that_cannot_be_read_is_said_to_be_so_and_the_others_are_made_again(
+    unreadable: bytes, site: Path
+) -> None:
+    of_site, seen = builders.site(), builders.cluster(builders.nodes("n1", "n2"))
+    kept = Journal(site.parent / "state" / "journal.db")
+    whole = inputs.pack(codec.encode(inputs.Inputs(of_site, seen, Memory())))
+    answer = inputs.pack(inputs.unpack(whole).answer())
+    for packed, follows in ((whole, answer), (unreadable, answer), (whole, b"nonsense"), (whole, answer)):
+        kept.write(decided=Decided(datetime.now(UTC), "1", packed, follows))
+    kept.close()
+    done = run("replay", "--all", site=site)
+    assert (done.returncode, done.stderr) == (6, "")
+    told = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert [each.partition(": ")[0] for each in told] == [
+        "the same follows", "cannot be made again", "cannot be made again", "the same follows"
+    ]  # fmt: skip
+    assert "cannot be read" in told[1]
+    assert run("replay", "2", site=site).returncode == 6
+
+
+def test_a_number_that_no_decision_can_have_is_said_to_be_none(site: Path) -> None:
+    journal(site)
+    done = run("replay", "99999999999999999999", site=site)
+    assert (done.returncode, done.stderr[:27]) == (1, "error: there is no decision")
