@@ -90,6 +90,23 @@ def parse_time(text: str | date, now: datetime) -> datetime:
     return _aware(found, text)
 
 
+def parse_past(text: str, now: datetime) -> datetime:
+    """Read when something began that is looked back at: `7d` is so long ago, 08:00 and noon were there last.
+
+    Anything else is a time as :func:`parse_time` reads it. Raises DurationError.
+    """
+    words = text.strip().lower()
+    at = _NAMED.get(words) or _time_of_day(words)  # before durations: 08:00 is no eight minutes here
+    if at is not None:
+        local = now.astimezone().replace(tzinfo=None)
+        found = datetime.combine(local.date(), at)
+        return _aware(found if found <= local else found - timedelta(days=1), text)
+    try:
+        return now - parse_duration(words)
+    except DurationError:
+        return parse_time(text, now)
+
+
 def is_fixed_time(text: str | date) -> bool:
     """Whether it means the same moment whenever it is read, unlike `noon` or `now+1h`."""
     return isinstance(text, date) or _fixed(text.strip().lower()) is not None

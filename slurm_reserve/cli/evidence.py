@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NOT_KEPT = 6  # exit status: what a decision was made from was too large to be kept, or cannot be read
 NAME = click.argument("name", shell_complete=reservation_names)
-SINCE = click.option("--since", help="A time, or how long ago: 2030-01-31, 7d.")
+SINCE = click.option("--since", help="A time, or how long ago: 2030-01-31, 08:00, 7d.")
 
 
 @contextmanager
@@ -32,15 +32,10 @@ def journal_of(site: Site) -> Iterator[Reader]:
 
 
 def time_of(text: str | None) -> datetime | None:
-    """`7d` is so long ago; anything else a time as Slurm writes them."""
-    from slurm_reserve.durations import DurationError, parse_duration, parse_time
+    """`7d` is so long ago, 08:00 was there last; anything else is a time as Slurm writes them."""
+    from slurm_reserve.durations import parse_past
 
-    if text is None:
-        return None
-    try:
-        return now() - parse_duration(text)
-    except DurationError:
-        return parse_time(text, datetime.now().astimezone())
+    return None if text is None else parse_past(text, datetime.now().astimezone()).astimezone(UTC)
 
 
 @click.command(epilog="\b\nExamples:\n  slurm-reserve explain 1234\n  slurm-reserve --json explain 1234_7")

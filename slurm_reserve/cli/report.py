@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class ReportError(ReserveError):
     "  slurm-reserve report --since 2030-01-01 --until 2030-02-01 --csv > jan.csv"
 )
 @SINCE
-@click.option("--until", help="A time, or how long ago; now by default.")
+@click.option("--until", help="A time, or how long ago; now by default, and at most.")
 @click.option("--csv", "as_csv", is_flag=True, help="Each borrowed run, as comma-separated values.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one page that opens offline.")
 @click.pass_context
@@ -46,10 +46,7 @@ def report(ctx: click.Context, since: str | None, until: str | None, as_csv: boo
 
     setting: Setting = ctx.obj
     site = setting.site()
-    end = time_of(until) or now()
-    begin = time_of(since) or end - timedelta(days=30)
-    if begin >= end:
-        raise click.UsageError("--since must be before --until")
+    begin, end = _period(since, until)
     with journal_of(site) as reader:
         found = collect(site, reader, _database(site), begin, end)
     if html is not None:
@@ -61,6 +58,16 @@ def report(ctx: click.Context, since: str | None, until: str | None, as_csv: boo
         _csv(found)
     elif html is None:
         _print(found)
+
+
+def _period(since: str | None, until: str | None = None) -> tuple[datetime, datetime]:
+    """What is accounted for: 30 days by default, and nothing that is yet to come."""
+    at = now()
+    end = min(time_of(until) or at, at)
+    begin = time_of(since) or end - timedelta(days=30)
+    if begin >= end:
+        raise click.UsageError("--since must be before --until, and before now")
+    return begin, end
 
 
 def _database(site: Site) -> Database:
@@ -164,8 +171,7 @@ def idle(ctx: click.Context, since: str | None) -> None:
     from slurm_reserve.evidence.collect import idle_of
 
     setting: Setting = ctx.obj
-    end = now()
-    begin = time_of(since) or end - timedelta(days=30)
+    begin, end = _period(since)
     found = idle_of(_database(setting.site()), begin, end)
     if setting.as_json:
         setting.show([asdict(each) | {"idle": each.idle} for each in found])

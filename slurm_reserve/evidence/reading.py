@@ -112,7 +112,7 @@ class Reader:
         return [number for (number,) in self._db.execute("SELECT id FROM decisions ORDER BY id")]
 
     def replay(self, number: int) -> Replayed:
-        """Run the planner on what was recorded, as far as that can be read; raises JournalError when it is not there."""
+        """Run the planner on what was recorded, where that can be read; raises JournalError when nothing was."""
         row = self._decision(number)
         if row is None:
             raise JournalError(f"there is no decision {number} in the journal; `history` and `explain` name them")

@@ -110,7 +110,7 @@ def test_completion_knows_commands_and_reservations(site: Path) -> None:
 
 def journal(site: Path) -> None:
     """A journal with one loan of a user whose name a spreadsheet would calculate."""
-    at = datetime(2030, 5, 6, 12, 0, tzinfo=UTC)
+    at = datetime(2020, 5, 6, 12, 0, tzinfo=UTC)
     loan = LoanFact("7", at, 0, "=cmd()", "physics", frozenset({"n1"}), lent_at=at, started=at, ended=at + HOUR)
     made = Journal(site.parent / "state" / "journal.db")
     made.write(changes=Changes(loans=[loan], uses=[UseFact(at, "physics", frozenset({"n1", "n2"}), Use.IDLE)]))
@@ -118,7 +118,7 @@ def journal(site: Path) -> None:
 
 
 HOUR = timedelta(hours=1)
-WHEN = ("--since", "2030-05-06T12:00:00Z", "--until", "2030-05-06T14:00:00Z")
+WHEN = ("--since", "2020-05-06T12:00:00Z", "--until", "2020-05-06T14:00:00Z")
 
 
 def test_what_was_recorded_is_reported_without_slurm(site: Path) -> None:
@@ -203,3 +203,12 @@ def test_a_number_that_no_decision_can_have_is_said_to_be_none(site: Path) -> No
     journal(site)
     done = run("replay", "99999999999999999999", site=site)
     assert (done.returncode, done.stderr[:27]) == (1, "error: there is no decision")
+
+
+def test_what_is_yet_to_come_is_not_accounted_for(site: Path) -> None:
+    journal(site)
+    made = json.loads(run("--json", "report", "--since", "1h", "--until", "2099-01-01", site=site).stdout)
+    assert datetime.fromisoformat(made["until"]) <= datetime.now(UTC)
+    for command in ("idle", "report"):
+        done = run(command, "--since", "2099-01-01", site=site)
+        assert (done.returncode, "--since must be before" in done.stderr) == (2, True)

@@ -9,7 +9,14 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slurm_reserve.durations import DurationError, format_duration, is_fixed_time, parse_duration, parse_time
+from slurm_reserve.durations import (
+    DurationError,
+    format_duration,
+    is_fixed_time,
+    parse_duration,
+    parse_past,
+    parse_time,
+)
 
 SUMMER, WINTER = timezone(timedelta(hours=2)), timezone(timedelta(hours=1))
 NOW = datetime(2030, 5, 6, 12, tzinfo=SUMMER)
@@ -137,10 +144,39 @@ def test_what_is_no_time_is_refused_with_a_remedy(text: str) -> None:
         parse_time(text, NOW)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("7d", NOW - timedelta(days=7)),
+        ("1-00:00:00", NOW - timedelta(days=1)),
+        ("8:00", NOW.replace(hour=8)),
+        ("08:00:30", NOW.replace(hour=8, second=30)),
+        ("12:00", NOW),
+        ("13:30", NOW.replace(hour=13, minute=30) - timedelta(days=1)),
+        ("noon", NOW),
+        ("midnight", NOW.replace(hour=0)),
+        ("teatime", NOW.replace(hour=16) - timedelta(days=1)),
+        ("1:30 PM", NOW.replace(hour=13, minute=30) - timedelta(days=1)),
+        ("today", NOW.replace(hour=0)),
+        ("2030-05-01", datetime(2030, 5, 1, tzinfo=SUMMER)),
+        ("2030-01-01", datetime(2030, 1, 1, tzinfo=WINTER)),
+    ],
+)
+def test_times_to_look_back_to(text: str, wanted: datetime) -> None:
+    assert parse_past(text, NOW) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "90", "whenever", "30:00", "25:00:00", "999999w"])
+def test_what_is_no_time_to_look_back_to_is_refused_with_a_remedy(text: str) -> None:
+    with pytest.raises(DurationError, match="write"):
+        parse_past(text, NOW)
+
+
 @given(st.text())
 def test_any_text_is_a_time_or_refused(text: str) -> None:
     try:
         assert parse_time(text, NOW).tzinfo
+        assert parse_past(text, NOW).tzinfo
     except DurationError:
         return
 
