@@ -26,7 +26,7 @@ KEEP = timedelta(seconds=60)  # for what seldom changes: configuration, groups, 
 KEEP_PARTITIONS = timedelta(seconds=20)  # for what an admin may change while looking on
 NODES = ("scontrol", "-o", "-a", "-d", "show", "node")
 _EXCLUDED = ("squeue", "-a", "-h", "-o", "%A|%x")
-_GETENT_MISSING = 2  # exit status of getent when it does not know all of the names
+_GETENT_MISSING = 2  # exit status of getent when it does not know all of the names, or can ask nobody who might
 
 
 class CliSlurm:
@@ -53,6 +53,7 @@ class CliSlurm:
         self._preempts = Kept[dict[str, frozenset[str]]](clock, KEEP)
         self._excluded = Kept[dict[int, frozenset[str]]](clock, KEEP)
         self._asked_groups: frozenset[str] = frozenset()
+        self._known_groups: dict[str, frozenset[str]] = {}  # every group that was ever read, as it was then
         self._terms = Terms()
         # What this release's commands know, found out by asking them.
         self._array_option = "--array-unique"
@@ -263,10 +264,17 @@ class CliSlurm:
         return self._members.get(lambda: self._read_groups(sorted(wanted)))
 
     def _read_groups(self, wanted: list[str]) -> dict[str, frozenset[str]]:
+        """The members of these groups; one that is missing now keeps those it had.
+
+        getent says the same of a group that is gone and of one whose directory (LDAP, sssd) is away for a while; an
+        owner would be nobody meanwhile.
+        """
         printed = self._commands.read(
             "getent", "group", *map(arguments.reservation_name, wanted), may_end=(0, _GETENT_MISSING)
         )
-        return text.parse_groups(printed, self._commands.read("getent", "passwd"))
+        found = text.parse_groups(printed, self._commands.read("getent", "passwd"))
+        self._known_groups |= found
+        return {name: self._known_groups[name] for name in wanted if name in self._known_groups} | found
 
     def _qos_preempts(self, config: SlurmConfig) -> dict[str, frozenset[str]]:
         if config.preempt_type != "preempt/qos":

@@ -179,6 +179,23 @@ def test_something_else_is_done_while_a_command_runs(folder: Folder) -> None:
     assert folder.commands().read("squeue", meanwhile=(folder.path / "done").touch) == "seen\n"
 
 
+def test_a_group_that_is_missing_for_a_while_keeps_its_members(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """getent ends with 2 also where the directory that knows the group cannot be asked."""
+    monkeypatch.setenv("PATH", f"{folder.path}:{os.environ['PATH']}")
+    now = [0.0]
+    slurm = CliSlurm(SlurmSettings(bin_dir=folder.path), clock=lambda: now[0])
+    folder.has("getent", "[ $1 = passwd ] || echo 'physics:*:7:alice,erin'")
+    assert slurm._groups(frozenset({"physics"})) == {"physics": {"alice", "erin"}}
+    folder.has("getent", "[ $1 = passwd ] || exit 2")
+    now[0] += 61
+    assert slurm._groups(frozenset({"physics"})) == {"physics": {"alice", "erin"}}
+    asked_for_more = slurm._groups(frozenset({"physics", "nobody-knows-it"}))
+    assert asked_for_more == {"physics": {"alice", "erin"}}
+    folder.has("getent", "[ $1 = passwd ] || echo 'physics:*:7:erin'")
+    now[0] += 61
+    assert slurm._groups(frozenset({"physics"})) == {"physics": {"erin"}}
+
+
 def test_every_error_is_a_slurm_error() -> None:
     assert all(issubclass(kind, SlurmError) for kind in (SlurmRefusedError, SlurmUnavailableError))
 
