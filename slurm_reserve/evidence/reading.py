@@ -135,10 +135,13 @@ class Reader:
 @contextmanager
 def reading(path: Path) -> Iterator[Reader]:
     """Open a journal for looking; raises JournalError when there is none, or none that can be read."""
-    if not path.exists():
-        raise JournalError(f"{path} is not there yet: nothing was recorded")
     try:
+        path.stat()
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+    except FileNotFoundError as error:
+        raise JournalError(f"{path} is not there yet: nothing was recorded") from error
+    except OSError as error:  # to most users the daemon's folder is closed
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
     except sqlite3.Error as error:
         raise JournalError(f"{path}: {error}") from error
     try:

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 from slurm_reserve import codec, inputs
 from slurm_reserve.cli import evidence
+from slurm_reserve.cli.common import remembered
 from slurm_reserve.cli.main import COMMANDS, cli
+from slurm_reserve.config import load
 from slurm_reserve.facts import LoanFact, Use, UseFact
 from slurm_reserve.journal import Decided, Journal
 from slurm_reserve.memory import Memory
@@ -212,3 +214,27 @@ def test_what_is_yet_to_come_is_not_accounted_for(site: Path) -> None:
     for command in ("idle", "report"):
         done = run(command, "--since", "2099-01-01", site=site)
         assert (done.returncode, "--since must be before" in done.stderr) == (2, True)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A site whose state directory cannot be looked into, as it is for ordinary users: here, for root too."""
+    file = tmp_path / "site.yaml"
+    state = tmp_path / ("x" * 300)  # no such name can be
+    file.write_text(ONE + f"daemon: {{state_dir: {state}, run_dir: {tmp_path}/run}}\nslurm: {{bin_dir: {tmp_path}}}\n")
+    return file
+
+
+def test_who_may_not_read_the_journal_is_told_so(closed: Path) -> None:
+    for words in (("report",), ("history", "physics"), ("explain", "7"), ("promise",), ("replay", "--all")):
+        done = run(*words, site=closed)
+        assert done.returncode == 1
+        assert "journal.db cannot be read: File name too long" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_who_may_not_read_the_ledger_is_shown_the_plan_without_it(closed: Path) -> None:
+    memory, remark = remembered(load(closed, datetime.now(UTC)))
+    assert memory == Memory()
+    assert remark.startswith("as if for the first time: ")
+    assert remark.endswith("ledger.db cannot be read: File name too long")
