@@ -26,6 +26,8 @@ from slurm_reserve.wake import WakeFile
 
 LOCK_NAME = "daemon.lock"
 RUN_MODE, STATE_MODE = 0o755, 0o750  # of folders that are made: slurmctld passes through the one to ring
+# Seconds until a lock that is held is taken for a daemon's: `status` holds it for a moment, to see whether one runs.
+LOOKED_AT, ASK_AGAIN = 0.5, 0.02
 # Within this a daemon that stops gives back what nobody would take back after it; systemd waits 60 s by default.
 GIVE_BACK_WITHIN = timedelta(seconds=45)
 
@@ -60,18 +62,34 @@ def _locked(folder: Path, mode: int) -> Iterator[None]:
         raise LockError(f"{folder / LOCK_NAME}: {error.strerror}; give the daemon's user the folder") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            _lock(handle)
+        except BlockingIOError as error:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
             raise AlreadyRunningError(
                 f"a daemon runs already (process {holder}, {folder / LOCK_NAME}); stop it first"
             ) from error
+        except OSError as error:
+            raise LockError(f"{folder / LOCK_NAME} cannot be locked: {error.strerror}") from error
         with suppress(OSError):  # who holds it is said for people; a full disk keeps no daemon from serving
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Raises BlockingIOError where somebody holds it who does not only look."""
+    end = time.monotonic() + LOOKED_AT
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        else:
+            return
+        time.sleep(ASK_AGAIN)
 
 
 @dataclass(slots=True)

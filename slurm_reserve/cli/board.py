@@ -23,6 +23,11 @@ MOST_DECISIONS = 6
 BAR = 20  # characters of a loan's progress
 
 
+DAEMON = {
+    True: "the daemon runs",
+    False: "the daemon does not run",
+    None: "whether the daemon runs cannot be seen, for its lock cannot be read",
+}
 STYLES = {"owner": "blue", "lent": "green", "idle": "", "down": "red", "others": "yellow"}
 
 
@@ -34,8 +39,8 @@ def page(result: Result, data: dict[str, Any]) -> Group:
 
 def _head(view: View, data: dict[str, Any]) -> list[Text]:
     """What holds for the whole of it."""
-    daemon = "runs" if data["daemon_runs"] else "does not run"
-    head = f"{view.site.cluster}, {view.cluster.at.astimezone():%H:%M:%S}: the daemon {daemon}"
+    daemon = DAEMON[data["daemon_runs"]]
+    head = f"{view.site.cluster}, {view.cluster.at.astimezone():%H:%M:%S}: {daemon}"
     parts = [Text(head + (", lending is paused" if data["paused"] else ""), style="bold")]
     for what, why in data["problems"].items():
         parts.append(Text(f"the {what} cannot be written, so nothing new is lent: {printable(why)}", style="red"))

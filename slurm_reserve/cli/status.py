@@ -63,7 +63,11 @@ def _told(setting: Setting) -> dict[str, Any]:
     """What the daemon tells an owner of what is theirs."""
     from slurm_reserve import control
 
-    return control.ask(setting.run_dir(), {"do": "status"}) or {}
+    told = control.ask(setting.run_dir(), {"do": "status"})
+    if told is None:
+        where = setting.run_dir() / control.SOCKET_NAME
+        raise control.OrderError(f"no daemon answers on {where}; it does not run, so tell an admin")
+    return told
 
 
 def _problems(site: Site) -> dict[str, str]:
@@ -83,6 +87,8 @@ def _problems(site: Site) -> dict[str, str]:
         if path.exists():
             with reading(path):
                 return {}
+    except PermissionError:  # closed to this user: no trouble of the daemon's
+        return {}
     except (JournalError, OSError) as error:
         return {"journal": str(error)}
     return {}
@@ -109,17 +115,22 @@ def _of_owner(setting: Setting) -> list[str]:
     return said
 
 
-def is_running(site: Site) -> bool:
-    """Whether a daemon holds the lock."""
+def is_running(site: Site) -> bool | None:
+    """Whether a daemon holds the lock; None where that cannot be seen.
+
+    The lock is shared among those who look: none of them takes another for a daemon.
+    """
     from slurm_reserve.daemon import LOCK_NAME
 
     try:
         with (site.daemon.run_dir / LOCK_NAME).open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # closed to most users
+        return None
     return False
 
 
