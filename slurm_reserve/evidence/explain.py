@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slurm_reserve.evidence.reading import Recorded
@@ -76,23 +77,69 @@ def about_wait(wait: WaitFact) -> str:
 
 def chains(loans: Sequence[LoanFact], entries: Sequence[Recorded], waits: Sequence[WaitFact]) -> list[Chain]:
     """For each loan what led to it and what came of it, in the order of time."""
-    return [Chain(loan, tuple(_chain(loan, entries, waits))) for loan in loans]
+    known = _known(entries, waits)
+    return [Chain(loan, tuple(_chain(loan, known))) for loan in loans]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What chains are made of, by what it is looked up by: a journal of months has many loans and more entries."""
+
+    made: dict[str, list[Recorded]] = field(default_factory=dict)  # by reservation, in the order of time
+    idle: dict[str, list[Recorded]] = field(default_factory=dict)  # by node, in the order of time
+    of_job: dict[str, list[Recorded]] = field(default_factory=dict)  # as they were written
+    begun: dict[str, WaitFact] = field(default_factory=dict)  # the first of an owner's job that started, by `_whose`
+
+
+def _known(entries: Sequence[Recorded], waits: Sequence[WaitFact]) -> _Known:
+    known = _Known()
+    for each in entries:
+        if each.entry.kind == "idle":
+            _append(known.idle.setdefault(str(each.data.get("node")), []), each)
+        elif each.entry.kind == "decision" and (data := each.data).get("action") == "CreateReservation":
+            _append(known.made.setdefault(str(data.get("name")), []), each)
+        if each.entry.job:
+            known.of_job.setdefault(each.entry.job, []).append(each)
+    for wait in waits:
+        if wait.started is not None:
+            known.begun.setdefault(_whose(wait), wait)
+    return known
+
+
+def _when(each: Recorded) -> datetime:
+    return each.entry.at
+
+
+def _append(earlier: list[Recorded], each: Recorded) -> None:
+    """In the order of time; after a clock was put back, what it had written ahead of that is never the latest."""
+    while earlier and _when(earlier[-1]) >= _when(each):
+        earlier.pop()
+    earlier.append(each)
+
+
+def _until(entries: Sequence[Recorded], at: datetime) -> Sequence[Recorded]:
+    """The last that is not later; none or one."""
+    count = bisect_right(entries, at, key=_when)
+    return entries[max(count - 1, 0) : count]
+
+
+_FOR = " for job "  # in the cause of a loan's end; then comes whose
+
+
+def _whose(wait: WaitFact) -> str:
+    return f"{wait.job} of {wait.user}"
 
 
 _AGAINST_IT = ("signal job", "requeue job", "cancel job")  # what may follow a start within the same second
 
 
-def _chain(loan: LoanFact, entries: Sequence[Recorded], waits: Sequence[WaitFact]) -> list[Step]:
+def _chain(loan: LoanFact, known: _Known) -> list[Step]:
     begin = loan.lent_at or loan.started or loan.submitted
     end = (loan.ended or datetime.max.replace(tzinfo=begin.tzinfo) - MARGIN) + MARGIN
-    made = [e for e in entries if e.entry.at <= begin and e.data.get("action") == "CreateReservation"]
-    made = [e for e in made if e.data.get("name") == loan.reservation and e.entry.kind == "decision"][-1:]
-    idle = {
-        e.data.get("node"): e for e in entries if e.entry.kind == "idle" and e.entry.at <= begin + MARGIN
-    }  # the latest of each node
-    of_job = [e for e in entries if e.entry.job == loan.job and begin - MARGIN <= e.entry.at <= end]
-    evidence = [each for node, each in idle.items() if node in loan.nodes]
-    steps = story([*made, *sorted(evidence, key=lambda e: e.entry.at), *of_job])
+    made = _until(known.made.get(loan.reservation, ()), begin)
+    idle = [each for node in sorted(loan.nodes) for each in _until(known.idle.get(node, ()), begin + MARGIN)]
+    of_job = [e for e in known.of_job.get(loan.job, ()) if begin - MARGIN <= e.entry.at <= end]
+    steps = story([*made, *sorted(idle, key=_when), *of_job])
     if loan.started is not None:
         told = (n for n, step in enumerate(steps) if step.text.startswith(_AGAINST_IT))
         steps.insert(
@@ -100,10 +147,9 @@ def _chain(loan: LoanFact, entries: Sequence[Recorded], waits: Sequence[WaitFact
         )
     if loan.ended is not None:
         steps.append(Step(loan.ended, "ended", f"job {loan.job} {printable(loan.cause)}"))
-    for wait in waits:
-        if wait.started is not None and loan.cause.endswith(f" for job {wait.job} of {wait.user}"):
-            steps.append(Step(wait.started, "owner", f"job {wait.job} of {printable(wait.user, 64)} began"))
-            break
+    wait = known.begun.get(loan.cause.rpartition(_FOR)[2])
+    if wait is not None and wait.started is not None:
+        steps.append(Step(wait.started, "owner", f"job {wait.job} of {printable(wait.user, 64)} began"))
     return sorted(steps, key=lambda step: int(step.at.timestamp()))  # Slurm tells whole seconds: causes come first
 
 
