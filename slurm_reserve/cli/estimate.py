@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from slurm_reserve.view import View
 
 
+MOST_OF_SCRIPT = 1_000_000  # characters; what a script asks for stands at its beginning
+
+
 class UnknownJobError(ReserveError):
     """Neither a job that Slurm knows nor a script."""
 
@@ -62,14 +65,23 @@ def _of(view: View, what: str | None) -> tuple[timedelta | None, list[tuple[str,
         ours = [spec.name for spec in view.site.reservations if spec.name in view.cluster.reservations]
         held = [(name, node) for name in ours for node in sorted(job.nodes & view.cluster.reservations[name].nodes)]
         return job.time_limit, held
-    path = Path(what)
-    if not path.is_file():
-        raise UnknownJobError(f"{what}: neither a job that Slurm knows nor a script; see squeue, or check the path")
-    asked = time_limit(path.read_text(errors="replace")[:1_000_000])
+    asked = time_limit(_script(what))
     try:
         return (duration(asked) if asked else None), []
     except ValueError as error:
         raise UnknownJobError(f"{what}: --time={asked} is no time limit; write one such as 2:00:00") from error
+
+
+def _script(what: str) -> str:
+    """Its beginning; raises UnknownJobError where it is no file, or one that cannot be read."""
+    path = Path(what)
+    try:
+        if path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                return file.read(MOST_OF_SCRIPT)
+    except OSError as error:
+        raise UnknownJobError(f"{what}: no job that Slurm knows, and no script to read: {error.strerror}") from error
+    raise UnknownJobError(f"{what}: neither a job that Slurm knows nor a script; see squeue, or check the path")
 
 
 def _idle(view: View) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ def report(ctx: click.Context, since: str | None, until: str | None, as_csv: boo
         found = collect(site, reader, _database(site), begin, end)
     if html is not None:
         _write_page(html, site, found)
-        click.echo(f"{html} is written", err=setting.as_json)
+        click.echo(f"{html} is written", err=setting.as_json or as_csv)
     if setting.as_json:
         setting.show(as_data(found))
     elif as_csv:
@@ -84,8 +84,9 @@ def _write_page(path: Path, site: Site, found: Report) -> None:
         raise ReportError(
             f"the page needs plotly, which is not there ({error}); pip install 'slurm-reserve[report]'"
         ) from error
+    written = page(site.cluster, found).encode(errors="replace")  # before the page of yesterday is touched
     try:
-        path.write_text(page(site.cluster, found))
+        path.write_bytes(written)
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror}") from error
 

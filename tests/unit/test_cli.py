@@ -140,6 +140,19 @@ def test_what_was_recorded_is_reported_without_slurm(site: Path) -> None:
     assert "ran on n1 of physics" in run("history", "physics", site=site).stdout
 
 
+def test_the_page_is_utf8_whatever_the_locale(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the values beside it as a file of their own."""
+    journal(site)
+    for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
+        monkeypatch.setenv(name, value)
+    page = site.parent / "page.html"
+    done = run("report", "--html", str(page), "--csv", *WHEN, site=site)
+    assert done.returncode == 0, done.stderr
+    assert not page.read_text(encoding="utf-8").isascii()  # plotly's own script is not
+    assert done.stdout.startswith("job,user,")
+    assert done.stderr == f"{page} is written\n"
+
+
 def test_a_decision_whose_inputs_were_too_large_is_not_passed_off_as_the_same(site: Path) -> None:
     kept = Journal(site.parent / "state" / "journal.db")
     kept.write(decided=Decided(datetime.now(UTC), "1", b"", inputs.pack([])))

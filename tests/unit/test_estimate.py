@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slurm_reserve import estimate, idleness
 from slurm_reserve.actions import AttachJob
+from slurm_reserve.cli.estimate import MOST_OF_SCRIPT, UnknownJobError, _script
 from slurm_reserve.memory import Evicted, Forecast, Memory, Score
 from slurm_reserve.slurm.script import time_limit
 
@@ -73,3 +75,16 @@ def test_a_score_is_the_mean_squared_error() -> None:
 )
 def test_a_scripts_time_limit_is_found(line: str, limit: str) -> None:
     assert time_limit(f"#!/bin/sh\n{line}\nsbatch --time=9\n") == limit
+
+
+def test_of_a_script_the_beginning_is_read_and_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    long = tmp_path / "long.sh"
+    with long.open("wb") as file:
+        file.write(b"#!/bin/sh\n#SBATCH -t 30\n# \xff\n")
+        file.truncate(MOST_OF_SCRIPT * 1000)  # a sparse file: to read all of it would take a gigabyte
+    assert len(_script(str(long))) == MOST_OF_SCRIPT
+    assert time_limit(_script(str(long))) == "30"
+    with pytest.raises(UnknownJobError, match="neither a job that Slurm knows nor a script"):
+        _script(str(tmp_path))
+    with pytest.raises(UnknownJobError, match="no script to read: File name too long"):
+        _script("x" * 300)
