@@ -203,7 +203,7 @@ class Daemon:
         try:
             giving = GiveBack(rounds.site, rounds.slurm, rounds.ledger, rounds.recorder, rounds.clock)
             done = giving.run(GIVE_BACK_WITHIN)
-        except ReserveError as error:
+        except (ReserveError, ValueError) as error:
             self.log.error("stopped; what was lent without a net could not be given back", cause=str(error))
             return
         given = f"{len(done)} actions gave back what nobody else would" if done else "nothing had to be given back"

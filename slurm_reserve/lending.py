@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 
-from slurm_reserve import demand
+from slurm_reserve import demand, naming
 from slurm_reserve.caps import Caps
 from slurm_reserve.choice import Lending, Loan, Market
 from slurm_reserve.ground import Ground
@@ -91,6 +91,8 @@ def _unlendable(view: View, job: Job) -> str:
     """Why a borrower is not lent to, wherever there is room."""
     if why := demand.blocked(view, job):
         return why
+    if not naming.is_user(job.user):
+        return "its user's name cannot be given to Slurm, so it could not be let in"
     if job.het_job:
         return "heterogeneous jobs are not lent to"
     if job.licenses:

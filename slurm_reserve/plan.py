@@ -31,6 +31,7 @@ from slurm_reserve import (
     hygiene,
     lending,
     magnet,
+    naming,
     reclaim,
     restore,
     returns,
@@ -308,7 +309,8 @@ def _lend(view: View, ground: Ground, loans: list[Loan], draws: bool) -> Iterato
     nodes = frozenset(node for job in _staying(view, ground) for node in job.nodes) & reservation.nodes
     nodes |= frozenset(node for loan in loans for node in loan.nodes)
     referrers = view.referrers.get(name, ())
-    users = frozenset({loan.job.user for loan in loans} | {job.user for job in referrers})
+    # One that cannot be named would have the whole list refused; nothing is lent to such a one.
+    users = frozenset({loan.job.user for loan in loans} | set(filter(naming.is_user, (job.user for job in referrers))))
     lend = view.cluster.reservations.get(name)
     partitions, qos = magnet.admitted(view.site.lending)
     if lend is None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from slurm_reserve import control, cycle, lease, scope
+from slurm_reserve import control, cycle, lease, naming, scope
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.execute import Clock
 from slurm_reserve.ledger import Ledger
@@ -140,23 +140,27 @@ class Rounds:
         self._read = read, steady
 
     def rung(self, woken: Wake) -> None:
-        """Owners are looked for at once; for others the next cycle comes sooner, if that leaves enough for owners."""
+        """Owners are looked for at once; for others the next cycle comes sooner, if that leaves enough for owners.
+
+        So it does for one whom no command line can name: a whole cycle names nobody.
+        """
         now = time.monotonic()
         known = scope.Owners(self.site, self.seen) if self.seen is not None else None
-        owners = frozenset(user for user in woken.users if known is None or known.may_have(user))
+        named = filter(naming.is_user, woken.users)
+        owners = frozenset(user for user in named if known is None or known.may_have(user))
         self._looks.add(owners, now)
         if (woken.moved or woken.users - owners) and self._pace.has_plenty(now):
             self._next = min(self._next, now + AFTER_A_WAKE_UP)
 
     def _cycle(self) -> float:
         """One whole cycle; returns how long to wait for the next, in seconds."""
-        self.ledger.read_orders()
-        control.forget_past(self.ledger, self.clock())
         begun = time.monotonic()
         try:
+            self.ledger.read_orders()
+            control.forget_past(self.ledger, self.clock())
             with self._counted(is_cycle=True):
                 result = cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, self.clock)
-        except ReserveError as error:
+        except (ReserveError, ValueError) as error:  # a name or a fact that cannot be: owners wait for who stays
             self.seen = None
             self._ail(error)
             self._went(begun, error=error)
@@ -181,7 +185,7 @@ class Rounds:
             with self._counted():
                 parts = (self.site, self.slurm, self.ledger, self.recorder, self.clock)
                 found = cycle.look_at(*parts, self.seen, users, self._decided)
-        except ReserveError:  # the next cycle says what is wrong, if it still is
+        except (ReserveError, ValueError):  # the next cycle says what is wrong, if it still is
             self._looks.done(users)
             now = time.monotonic()
             self._next = min(self._next, now + self._pace.wait_for_owner(now, is_whole=True))
@@ -196,7 +200,7 @@ class Rounds:
             self.seen, self._pause = None, SOONEST
             self._next = min(self._next, time.monotonic() + SOONEST)
 
-    def _went(self, begun: float, *, is_whole: bool = True, error: ReserveError | None = None) -> None:
+    def _went(self, begun: float, *, is_whole: bool = True, error: Exception | None = None) -> None:
         """Tell who watches."""
         if self.watch is None:
             return
@@ -219,7 +223,7 @@ class Rounds:
             self._pace.measured(spent, now)
             self.ledger.put("load", "slurmctld", asdict(self._pace.load))
 
-    def _ail(self, error: ReserveError) -> None:
+    def _ail(self, error: Exception) -> None:
         """Say what is wrong once, not every few seconds, nor for each command that happens to meet it first."""
         kind = f"{type(error).__name__}: {str(error).rpartition(': ')[2]}"
         if kind != self._ailing:
@@ -237,7 +241,7 @@ class Rounds:
         return min(wait, interval)
 
 
-def _ended(error: ReserveError) -> Ended:
+def _ended(error: Exception) -> Ended:
     kinds: tuple[tuple[type[ReserveError], Ended], ...] = (
         (lease.StandingByError, Ended.STANDING_BY),
         (cycle.UnsoundPlanError, Ended.UNSOUND),

@@ -111,7 +111,7 @@ def _words(value: Any) -> frozenset[str]:
     """One word or a list of words, none of which a list in a command line would misread."""
     parts = value if isinstance(value, list | tuple | set | frozenset) else [value]
     for part in parts:
-        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]{0,254}", part):
+        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,254}", part):
             raise _said(f"{str(part)[:80]!r} is no name; write one such as alice, or a list: [alice, bob]")
     return frozenset(parts)
 

@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from slurm_reserve import hostlist
+from slurm_reserve import hostlist, naming
 from slurm_reserve.actions import CreateReservation, UpdateReservation
 
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 _SIGNAL = re.compile(r"[A-Z0-9]+([+-][0-9]+)?")
 _START = re.compile(r"now(\+\d+([a-z]+)?)?|\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?", re.ASCII)
-_DANGEROUS = re.compile(r"[\s,=\"'\\()\[\]*|;&<>$`]")
 
 
 def create(what: CreateReservation) -> list[str]:
@@ -65,7 +64,7 @@ def reservation_name(name: str) -> str:
 
 def plain(value: str) -> str:
     """A value that Slurm takes for one word. A name in a list may start with a minus sign: that denies."""
-    if not value or value == "-" or not value.isprintable() or _DANGEROUS.search(value):
+    if not naming.is_word(value):
         raise ValueError(f"cannot be given to Slurm: {value!r}")
     return value
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+from slurm_reserve import naming, schema
 from slurm_reserve.actions import CreateReservation, UpdateReservation
 from slurm_reserve.slurm import arguments
 
@@ -72,6 +74,23 @@ def test_a_value_that_could_be_more_than_a_name_is_refused(value: str) -> None:
     ):
         with pytest.raises(ValueError, match=r"cannot be given to Slurm|minus sign"):
             arguments.create(new(**what))
+
+
+@pytest.mark.parametrize("mark", [each for each in map(chr, range(32, 127)) if not each.isalnum()])
+def test_what_a_site_file_may_name_can_be_given_to_slurm(mark: str) -> None:
+    """A name that only the command refuses would keep the daemon from every cycle."""
+    try:
+        (name,) = TypeAdapter(schema.Words).validate_python(f"a{mark}b")
+    except ValidationError:
+        return
+    assert arguments.reservation_name(name) == name
+    assert naming.is_user(name)
+
+
+@pytest.mark.parametrize("name", [r"CORP\alice", "domain users", "host$", "-bob", "+bob", ""])
+def test_a_user_whom_a_list_would_misread_is_told_apart(name: str) -> None:
+    """Slurm takes +bob and -bob in a list for a change of that list."""
+    assert not naming.is_user(name)
 
 
 def test_a_name_that_could_be_an_option_is_refused() -> None:

@@ -107,6 +107,7 @@ WRONG = [
     (ONE.replace("cluster: lab", "cluster: 12"), "site.yaml:1: cluster: '12': is no text; put it in quotes"),
     (ONE.replace("n[1-2]", "{node_count: 0, partition: main}"), "nodes.node_count: '0': is too small; write 1 or more"),
     (ONE.replace("[alice]", "alice bob"), "owner.users: 'alice bob': 'alice bob' is no name; write one such as alice"),
+    (ONE.replace("[alice]", "[host$]"), "owner.users: 'host$' is no name; write one such as alice"),
     (ONE + "    end: now+1h\n", "would be another time whenever the file is read; write 2030-05-06T"),
     (ONE + "    end: 9999-12-31\n", "is too far away; write a year from 2000 to 2099"),
     (ONE + "    nodes: n3\n", "site.yaml:7: reservations.physics.nodes: is given twice, first at line 6"),

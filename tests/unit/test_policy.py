@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slurm_reserve import expiry, idleness, invariants, plan
-from slurm_reserve.actions import EvictJob, ExpireJob, NotifyJob
+from slurm_reserve.actions import EvictJob, ExpireJob, NotifyJob, UpdateReservation
 from slurm_reserve.memory import Attached, Evicted, Memory, Notice, Orders, ReclaimOrder, Tally
 from slurm_reserve.plan import Plan
 from slurm_reserve.reclaim import Verdict
@@ -46,6 +46,17 @@ def evicted(made: Plan) -> list[str]:
 
 def borrower(job_id: str, comment: str = "", user: str = "bob") -> JobBuilder:
     return job(job_id).borrower().but(user=user, comment=comment).whole_nodes(1)
+
+
+def test_one_whose_name_cannot_be_given_to_slurm_keeps_no_other_from_being_lent_to() -> None:
+    strange, plain = borrower("7", user=r"CORP\alice"), borrower("8")
+    made = make(site(), R, FULL, strange, plain)
+    assert lent(made) == ["8"]
+    assert "name cannot be given to Slurm" in made.not_lent["7"]
+    there = strange.in_("physics.lend").on("n1")  # an admin sent it
+    made = make(site(), R, replace(L, nodes=frozenset({"n1"}), users=frozenset({"dave"})), FULL, there, plain)
+    (change,) = [action for action in made.actions if isinstance(action, UpdateReservation)]
+    assert change.users == {"bob"}
 
 
 # Bids
