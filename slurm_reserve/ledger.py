@@ -2,6 +2,7 @@
 
 What is held in memory is the truth of this process and is written through, row by row. When the disk refuses, the
 process goes on with what it knows, says so by `is_writable`, and so lends nothing more; reclaim does not need it.
+What could not be read at the start is read as soon as it can be, before anything is written over it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ KINDS: Final = (
 _BY_OUR_CLOCK = (
     "attached", "notices", "evicted", "waiting_since", "idle_since", "not_before", "eviction_times", "looked",
 )  # fmt: skip
+# What is not taken from a file that is read late: a node that was idle then may have been used since.
+_NOT_LATE = ("idle_since",)
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))"
+_PUT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
+_DELETE = "DELETE FROM facts WHERE kind = ? AND key = ?"
 
 
 class LedgerError(ReserveError):
@@ -64,12 +69,14 @@ class Ledger:
         """Open or make the ledger at `path`; raises LedgerError when that cannot be done.
 
         Where it `may_be_lost` one that is damaged or held by somebody is told of by `problem`, begun anew in memory,
-        and tried again: owners are served without it.
+        and tried again: owners are served without it. What a sound one holds is taken in then.
         """
         self._path = path
         self.problem = ""  # why it cannot be written; "" when it can
         self._retry_at = 0.0
         self._facts: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+        self._is_read = False  # whether what was remembered before this process is known
+        self._unwritten: dict[str, str | None] = {}  # orders that the file does not say yet; None: taken back
         try:
             self._db = self._opened()
             self.read()
@@ -109,23 +116,53 @@ class Ledger:
     def read(self) -> None:
         """Read the facts again, for standing orders may have been written by another process."""
         self._facts = _rows(self._db)
+        self._is_read = True
+
+    def _read_late(self) -> None:
+        """Take in what was remembered before this process; what it has noted itself since then wins."""
+        if self._is_read:
+            return
+        try:
+            before = _rows(self._db)
+        except sqlite3.OperationalError:  # locked, or no room: it may be sound
+            raise
+        except sqlite3.DatabaseError:  # damaged: there is nothing to be lost
+            before = {}
+        for kind, rows in before.items():
+            if kind not in _NOT_LATE:
+                self._facts[kind] = rows | self._facts[kind]
+        self._facts["orders"] = self._with_unwritten(self._facts["orders"])
+        self._is_read = True
 
     def read_orders(self) -> None:
-        """Read standing orders again; what this process knows stays where the file cannot be read."""
+        """Read standing orders again; what this process knows stays where the file cannot be read.
+
+        So does an order that could not be written: it was confirmed to whoever gave it all the same.
+        """
         try:
             rows = self._db.execute("SELECT key, value FROM facts WHERE kind = 'orders'").fetchall()
         except sqlite3.Error as error:
             if not self.problem:
                 self._has_failed(error)
             return
-        self._facts["orders"] = dict(rows)
+        self._facts["orders"] = self._with_unwritten(dict(rows))
+
+    def _with_unwritten(self, orders: Mapping[str, str]) -> dict[str, str]:
+        known: dict[str, str | None] = {**orders, **self._unwritten}
+        return {key: text for key, text in known.items() if text is not None}
+
+    def _note_order(self, kind: str, key: str, text: str | None) -> None:
+        """Until it is written."""
+        if kind == "orders":
+            self._unwritten[key] = text
 
     def put(self, kind: str, key: str | JobKey, value: object) -> None:
         """Remember one fact."""
         text, name = json.dumps(value, default=_plain, sort_keys=True), _key(key)
         if self._facts[kind].get(name) != text:
             self._facts[kind][name] = text
-            self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (kind, name, text))])
+            self._note_order(kind, name, text)
+            self._write([(_PUT, (kind, name, text))])
 
     def get(self, kind: str, key: str) -> Any:
         """One fact, as plain values; None when it is not remembered."""
@@ -138,8 +175,10 @@ class Ledger:
 
     def drop(self, kind: str, key: str | JobKey) -> None:
         """Forget one fact."""
-        if self._facts[kind].pop(_key(key), None) is not None:
-            self._write([("DELETE FROM facts WHERE kind = ? AND key = ?", (kind, _key(key)))])
+        is_known, name = self._facts[kind].pop(_key(key), None) is not None, _key(key)
+        if is_known or not self._is_read:  # it may stand in a file that could not be read yet
+            self._note_order(kind, name, None)
+            self._write([(_DELETE, (kind, name))])
 
     def replace(self, kind: str, facts: Mapping[Any, object]) -> None:
         """Remember just these facts of a kind."""
@@ -192,12 +231,14 @@ class Ledger:
                     return
                 self._db.close()
                 self._db = self._opened()
+                self._read_late()
                 statements = self._everything()
             self._db.execute("BEGIN IMMEDIATE")
             for statement, values in statements:
                 self._db.execute(statement, values)
             self._db.execute("COMMIT")
             self.problem = ""
+            self._unwritten.clear()
         except (sqlite3.Error, OSError) as error:
             self._has_failed(error)
             with contextlib.suppress(sqlite3.Error):
@@ -205,10 +246,13 @@ class Ledger:
                     self._db.execute("ROLLBACK")
 
     def _everything(self) -> list[tuple[str, tuple[str, ...]]]:
-        """All facts but orders, which others may have given meanwhile."""
+        """All facts; of orders, which others may have given meanwhile, those that were not written yet."""
         wanted = [(kind, key, value) for kind in KINDS if kind != "orders" for key, value in self._facts[kind].items()]
-        rows = [("INSERT INTO facts VALUES (?, ?, ?)", row) for row in wanted]
-        return [("DELETE FROM facts WHERE kind != 'orders'", ()), *rows]
+        rows: list[tuple[str, tuple[str, ...]]] = [("DELETE FROM facts WHERE kind != 'orders'", ())]
+        rows += [(_PUT, row) for row in wanted]
+        for key, text in self._unwritten.items():
+            rows.append((_DELETE, ("orders", key)) if text is None else (_PUT, ("orders", key, text)))
+        return rows
 
 
 def _rows(db: sqlite3.Connection) -> dict[str, dict[str, str]]:
