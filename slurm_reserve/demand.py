@@ -75,11 +75,11 @@ def wants(view: View, spec: ReservationSpec) -> tuple[Want, ...]:
 
 def recalls(view: View, spec: ReservationSpec, reservation: Reservation) -> tuple[Recall, ...]:
     """Nodes wanted back by an order, the end of the reservation or of lending, or maintenance."""
-    now, orders = view.cluster.at, view.memory.orders
-    found = []
-    order = orders.reclaim.get(spec.name)
-    if order is not None and now < order.until:
-        found.append(Recall(order.nodes or reservation.nodes, "order", f"ordered back by {order.by or 'an admin'}"))
+    now = view.cluster.at
+    found = [
+        Recall(order.nodes or reservation.nodes, "order", f"ordered back by {order.by or 'an admin'}")
+        for order in view.memory.orders.reclaims(spec.name, now)
+    ]
     if view.site.reservation(spec.name) is None:
         found.append(Recall(reservation.nodes, "end", f"{spec.name} is no longer declared"))
     elif why := why_not_lending(view, spec):

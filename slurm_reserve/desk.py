@@ -39,7 +39,8 @@ class Desk:
         if uid in (0, os.geteuid()):
             if request == {"do": "health"}:
                 return {"text": "", "problems": self.rounds.recorder.problems}
-            return {"text": control.apply(self.rounds.ledger, request)}
+            self._refuse_unknown(request)
+            return {"text": control.apply(self.rounds.ledger, request, self.rounds.clock())}
         asker, site = _asker(uid), self.rounds.site
         members = self._of_accounts()
         if why := owners.refusal(site, asker, members, request):
@@ -47,9 +48,18 @@ class Desk:
         if request["do"] == "status":
             return self._status(asker, members, request.get("reservation"))
         by = {"by": asker.user} if request["do"] == "reclaim" else {}
-        said = control.apply(self.rounds.ledger, request | by)
+        self._refuse_unknown(request)
+        said = control.apply(self.rounds.ledger, request | by, self.rounds.clock(), is_owner=True)
         self.rounds.log.info(f"{asker.user}, an owner: {said}")
         return {"text": said}
+
+    def _refuse_unknown(self, request: dict[str, Any]) -> None:
+        """Raise OrderError where nodes are ordered back that the reservation does not have."""
+        match request:
+            case {"do": "reclaim", "reservation": str(name), "nodes": list(nodes)}:
+                if (spec := self.rounds.site.reservation(name)) is not None:
+                    there = self.rounds.told[0].reservations.get(name) if self.rounds.told is not None else None
+                    control.refuse_unknown(name, nodes, control.nodes_of(spec, there))
 
     def _status(self, asker: Asker, members: Members, name: str | None) -> dict[str, Any]:
         told, site = self.rounds.told, self.rounds.site

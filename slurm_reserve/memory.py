@@ -103,7 +103,12 @@ class Orders:
     paused: bool = False
     brake: str = ""  # why the brake went on; no lending until `resume`
     lend: Mapping[str, LendOrder] = field(default_factory=dict)
-    reclaim: Mapping[str, ReclaimOrder] = field(default_factory=dict)
+    reclaim: Mapping[str, ReclaimOrder] = field(default_factory=dict)  # "reservation", or "reservation n[1-2]"
+
+    def reclaims(self, reservation: str, now: datetime) -> tuple[ReclaimOrder, ...]:
+        """The orders for nodes of a reservation that still hold, each by itself."""
+        mine = (order for key, order in self.reclaim.items() if key.partition(" ")[0] == reservation)
+        return tuple(order for order in mine if now < order.until)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def _take_over(site: Site, name: str) -> None:
     order = {"do": "adopt", "reservation": name}
     if control.give(site.daemon.run_dir, order) is None:
         with ledger_of(site) as ledger:
-            control.apply(ledger, order)
+            control.apply(ledger, order, now())
 
 
 def _tell(setting: Setting, existing: Reservation, spec: ReservationSpec, dry_run: bool) -> None:

@@ -23,7 +23,7 @@ def _give(ctx: click.Context, order: dict[str, Any], dry_run: bool) -> None:
         reply = control.give(setting.run_dir(), order)
         if reply is None:
             with ledger_of(_writable(setting.site())) as ledger:
-                reply = control.apply(ledger, order) + " (no daemon runs; it will be heeded by the next)"
+                reply = control.apply(ledger, order, now()) + " (no daemon runs; it will be heeded by the next)"
         said = reply
     if setting.as_json:
         setting.show({"order": order, "text": said, "dry_run": dry_run})
@@ -43,6 +43,17 @@ def _known(setting: Setting, name: str) -> None:
     """Raise UnknownReservationError; others than admins need not be able to read the site file: the daemon says it."""
     if setting.is_admin():
         setting.spec(setting.site(), name)
+
+
+def _nodes_of(setting: Setting, name: str) -> frozenset[str] | None:
+    """The nodes of a reservation; Slurm is asked where it is only declared how many of a kind."""
+    from slurm_reserve import cycle
+
+    site = setting.site()
+    spec = setting.spec(site, name)
+    if isinstance(spec.nodes, frozenset):
+        return spec.nodes
+    return control.nodes_of(spec, cycle.observe(site, setting.slurm(site)).reservations.get(name))
 
 
 DRY = click.option("--dry-run", is_flag=True, help="Say what would be ordered, and do nothing.")
@@ -85,8 +96,11 @@ def lend(ctx: click.Context, name: str, what: str, time: str | None, dry_run: bo
     if (what == "until") != (time is not None):
         raise click.UsageError("`until` takes a time, `on` and `off` take none")
     _known(ctx.obj, name)
-    until = parse_time(time, datetime.now().astimezone()).isoformat() if time else None
-    _give(ctx, {"do": "lend", "reservation": name, "enabled": what != "off", "until": until}, dry_run)
+    until = parse_time(time, datetime.now().astimezone()) if time else None
+    if until is not None and until <= now():
+        raise control.OrderError(f"{until:%Y-%m-%d %H:%M:%S %Z} is over; write a time that is yet to come")
+    said = until and until.isoformat()
+    _give(ctx, {"do": "lend", "reservation": name, "enabled": what != "off", "until": said}, dry_run)
 
 
 @click.command(
@@ -98,13 +112,19 @@ def lend(ctx: click.Context, name: str, what: str, time: str | None, dry_run: bo
 @DRY
 @click.pass_context
 def reclaim(ctx: click.Context, name: str, nodes: str, how_long: str, dry_run: bool) -> None:
-    """Take lent nodes back now, with the declared notice, and do not lend them for a while."""
+    """Take lent nodes back now, with the declared notice, and do not lend them for a while.
+
+    Orders for other nodes go on; one for the very same nodes takes the place of the one before. An owner's ends none
+    sooner that somebody else gave.
+    """
     from slurm_reserve import hostlist
     from slurm_reserve.durations import parse_duration
 
     _known(ctx.obj, name)
     until: datetime = now() + max(parse_duration(how_long), timedelta(seconds=1))
     names = sorted(hostlist.expand(nodes))
+    if names and ctx.obj.is_admin():
+        control.refuse_unknown(name, names, _nodes_of(ctx.obj, name))
     order = {"do": "reclaim", "reservation": name, "nodes": names, "until": until.isoformat(), "by": getpass.getuser()}
     _give(ctx, order, dry_run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from slurm_reserve.cli.main import COMMANDS, cli
 from slurm_reserve.config import load
 from slurm_reserve.facts import LoanFact, Use, UseFact
 from slurm_reserve.journal import Decided, Journal
+from slurm_reserve.ledger import Ledger
 from slurm_reserve.memory import Memory
 from slurm_reserve.tracking import Changes
 
@@ -251,3 +253,15 @@ def test_who_may_not_read_the_ledger_is_shown_the_plan_without_it(closed: Path) 
     assert memory == Memory()
     assert remark.startswith("as if for the first time: ")
     assert remark.endswith("ledger.db cannot be read: File name too long")
+
+
+def test_orders_for_nodes_that_are_not_there_and_for_the_past_are_refused(site: Path) -> None:
+    done = run("reclaim", "physics", "--nodes", "n[2-3]", "--dry-run", site=site)
+    assert (done.returncode, "physics has no node n3; it has n[1-2]" in done.stderr) == (1, True)
+    done = run("lend", "physics", "until", "2020-01-01", "--dry-run", site=site)
+    assert (done.returncode, "is over" in done.stderr) == (1, True)
+    for names in ("n1", "n2"):
+        assert run("reclaim", "physics", "--nodes", names, "--for", "2h", site=site).returncode == 0
+    with contextlib.closing(Ledger(site.parent / "state" / "ledger.db")) as ledger:
+        held = ledger.memory().orders.reclaims("physics", datetime.now(UTC))
+    assert {name for each in held for name in each.nodes} == {"n1", "n2"}

@@ -8,7 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,12 @@ from slurm_reserve.control import OrderError
 from slurm_reserve.door import MOST_REQUESTS
 from slurm_reserve.door import Door as Socket
 from slurm_reserve.ledger import Ledger
+from slurm_reserve.site import NodeRequest
 
+from tests import builders
+
+NOW = datetime(2030, 5, 6, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 UNTIL = "2030-05-06T12:00:00+00:00"
 
 
@@ -36,7 +42,7 @@ class Door:
         self.socket = Socket(self.folder / control.SOCKET_NAME)
 
     def answer(self) -> frozenset[str]:
-        return self.socket.answer(lambda _, request: {"text": control.apply(self.ledger, request)})
+        return self.socket.answer(lambda _, request: {"text": control.apply(self.ledger, request, NOW)})
 
     def call(self, *pieces: bytes, every: float = 0.0, hang_up: bool = False) -> dict[str, object]:
         """Send these pieces from beside; gives the answer, {} when there was none."""
@@ -113,6 +119,9 @@ HOSTILE = [
     order(do="reclaim", reservation="physics", nodes=["n1", 7], until=UNTIL, by="me"),
     order(do="reclaim", reservation="physics", nodes=["n1"], until="never", by="me"),
     order(do="reclaim", reservation="physics", nodes="n1", until=UNTIL, by="me"),
+    order(do="reclaim", reservation="physics", nodes=["n" + "1" * 20], until=UNTIL, by="me"),
+    order(do="reclaim", reservation="physics", nodes=["n1"], until="2030-05-06T09:00:00+00:00", by="me"),
+    order(do="lend", reservation="physics", enabled=True, until="2030-05-06T09:00:00+00:00"),
 ]
 
 
@@ -213,9 +222,67 @@ KEYS = st.fixed_dictionaries(
 @given(KEYS)
 def test_whatever_is_ordered_can_be_read_again(door: Door, what: dict[str, object]) -> None:
     with contextlib.suppress(OrderError):
-        control.apply(door.ledger, what)
+        control.apply(door.ledger, what, NOW)
     door.ledger.memory()
     door.ledger.read_orders()
     orders = door.ledger.memory().orders
     assert all(each.until.tzinfo for each in orders.reclaim.values())
     assert all(each.until is None or each.until.tzinfo for each in orders.lend.values())
+
+
+def reclaim(ledger: Ledger, *names: str, hours: float, by: str = "root", is_owner: bool = False) -> str:
+    until = (NOW + hours * HOUR).isoformat()
+    wanted = {"do": "reclaim", "reservation": "physics", "nodes": list(names), "until": until, "by": by}
+    return control.apply(ledger, wanted, NOW, is_owner)
+
+
+def held(ledger: Ledger, hours: float = 0) -> list[tuple[list[str], float, str]]:
+    """Nodes, for how many hours yet, and by whom."""
+    found = ledger.memory().orders.reclaims("physics", NOW + hours * HOUR)
+    return sorted((sorted(order.nodes), (order.until - NOW) / HOUR, order.by) for order in found)
+
+
+def test_orders_for_different_nodes_hold_each_by_itself(door: Door) -> None:
+    reclaim(door.ledger, "n1", hours=2)
+    reclaim(door.ledger, "n3", "n2", "n2", hours=1)
+    reclaim(door.ledger, hours=0.5)
+    assert held(door.ledger) == [([], 0.5, "root"), (["n1"], 2, "root"), (["n2", "n3"], 1, "root")]
+    assert held(door.ledger, hours=1) == [(["n1"], 2, "root")]
+    assert door.ledger.memory().orders.reclaims("phys", NOW) == ()
+    reclaim(door.ledger, "n1", hours=0.1)  # an admin may take it off so
+    assert held(door.ledger, hours=1) == []
+    control.forget_past(door.ledger, NOW + HOUR)
+    assert not door.ledger.memory().orders.reclaim
+
+
+def test_an_owners_order_ends_none_sooner_that_somebody_else_gave(door: Door) -> None:
+    reclaim(door.ledger, hours=24)
+    assert "2030-05-07T10:00:00+00:00, as root ordered" in reclaim(door.ledger, hours=1, by="alice", is_owner=True)
+    assert held(door.ledger) == [([], 24, "root")]
+    reclaim(door.ledger, hours=48, by="alice", is_owner=True)
+    reclaim(door.ledger, hours=1, by="alice", is_owner=True)  # her own
+    assert held(door.ledger) == [([], 1, "alice")]
+
+
+def test_nobody_makes_the_daemon_look_at_ever_more_orders(door: Door) -> None:
+    for number in range(control.MOST_RECLAIMS):
+        reclaim(door.ledger, f"n{number}", hours=1)
+    with pytest.raises(OrderError, match="orders for nodes of physics hold already"):
+        reclaim(door.ledger, "n1", "n2", hours=1)
+    reclaim(door.ledger, "n1", hours=2)
+
+
+def test_nodes_that_the_reservation_does_not_have_are_refused_by_name() -> None:
+    explicit = builders.spec("physics", "n1", "n2")
+    counted = replace(explicit, nodes=NodeRequest(2, "main"))
+    there = builders.reservation("physics", "n2", "n3")
+    assert control.nodes_of(explicit, None) == {"n1", "n2"}
+    assert control.nodes_of(explicit, there) == {"n1", "n2", "n3"}
+    assert control.nodes_of(counted, there) == {"n2", "n3"}
+    assert control.nodes_of(counted, None) is None
+    control.refuse_unknown("physics", ["n1"], frozenset({"n1", "n2"}))
+    control.refuse_unknown("physics", ["n9"], None)
+    with pytest.raises(OrderError, match=r"physics has no node n8,n9; it has n\[1-2\]"):
+        control.refuse_unknown("physics", ["n9", "n1", "n8"], frozenset({"n1", "n2"}))
+    with pytest.raises(OrderError, match="has no node"):
+        control.refuse_unknown("physics", [{}], frozenset({"n1"}))

@@ -424,3 +424,16 @@ def test_an_order_for_one_reservation_reaches_no_node_of_another() -> None:
     made = make(two, *parts, FULL, runs, orders=Orders(reclaim={"physics": order}))
     assert evicted(made) == []
     assert evicted(make(two, *parts, FULL, runs, orders=Orders(reclaim={"chemistry": order}))) == ["1"]
+
+
+def test_orders_for_different_nodes_of_one_reservation_all_hold() -> None:
+    of_site = site(spec("physics", "n1", "n2", "n3"))
+    parts = [reservation("physics", "n1", "n2", "n3"), reservation("physics.lend", "n1", "n2", "n3")]
+    run = [borrower(number).in_("physics.lend").on(f"n{number}") for number in ("1", "2", "3")]
+    soon, over = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
+    orders = {
+        "physics n1": ReclaimOrder(frozenset({"n1"}), soon),
+        "physics n2": ReclaimOrder(frozenset({"n2"}), soon, "alice"),
+        "physics": ReclaimOrder(frozenset(), over),
+    }
+    assert sorted(evicted(make(of_site, *parts, *run, orders=Orders(reclaim=orders)))) == ["1", "2"]

@@ -183,7 +183,7 @@ def test_lending_that_stops_though_nobody_said_so_is_told_of(rig: Watched) -> No
     said = "nothing of physics is lent: nothing would give the nodes back if this daemon died: PreemptType is not set"
     assert event.text.startswith(said)
     assert rig.rows("lending_stopped") == {("physics",): 1}
-    control.apply(rig.ledger, {"do": "pause"})
+    control.apply(rig.ledger, {"do": "pause"}, rig.slurm.now)
     rig.go_on(1)
     assert rig.rows("lending_stopped") == {}
     assert rig.rows("paused") == {(): 1}
