@@ -61,10 +61,10 @@ def held(path: Path) -> Iterator[None]:
 
 
 def test_orders_that_cannot_be_written_hold_and_are_written_later(path: Path) -> None:
-    remember(path, lambda ledger: control.apply(ledger, LEND))
+    remember(path, lambda ledger: control.apply(ledger, LEND, NOW))
     ledger = Ledger(path)
     fill_the_disk(ledger)
-    control.apply(ledger, {"do": "pause"})
+    control.apply(ledger, {"do": "pause"}, NOW)
     ledger.drop("orders", "lend physics")
     assert not ledger.is_writable
     ledger.read_orders()  # as each cycle does
@@ -74,7 +74,7 @@ def test_orders_that_cannot_be_written_hold_and_are_written_later(path: Path) ->
     assert ledger.is_writable
     ledger.read_orders()
     assert ledger.memory().orders == written(path).orders == Orders(paused=True, brake="by hand")
-    remember(path, lambda other: control.apply(other, {"do": "resume"}))
+    remember(path, lambda other: control.apply(other, {"do": "resume"}, NOW))
     ledger.read_orders()  # what was written is the file's again
     assert not ledger.memory().orders.paused
     ledger.close()
@@ -87,8 +87,8 @@ def test_a_sound_ledger_that_is_held_at_the_start_is_taken_in_later(path: Path) 
         for name in ("physics", "chemistry"):
             ledger.put("made", name, NOW)
         ledger.put("idle_since", "n1", NOW)
-        control.apply(ledger, {"do": "pause"})
-        control.apply(ledger, LEND)
+        control.apply(ledger, {"do": "pause"}, NOW)
+        control.apply(ledger, LEND, NOW)
 
     remember(path, before)
     with held(path):
@@ -97,7 +97,7 @@ def test_a_sound_ledger_that_is_held_at_the_start_is_taken_in_later(path: Path) 
         assert not ledger.memory().made
         ledger.put("made", "physics", NOW + hour)
         ledger.put("idle_since", "n2", NOW + hour)
-        control.apply(ledger, {"do": "resume"})  # of a pause that it knows nothing of
+        control.apply(ledger, {"do": "resume"}, NOW)  # of a pause that it knows nothing of
         try_again(ledger)
         assert not ledger.is_writable
     try_again(ledger)
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_ledger_is_made_anew_once_it_is_away(path: Path) -> No
     ledger = Ledger(path, may_be_lost=True)
     assert "not a database" in ledger.problem
     ledger.put("made", "physics", NOW)
-    control.apply(ledger, {"do": "pause"})
+    control.apply(ledger, {"do": "pause"}, NOW)
     try_again(ledger)
     assert not ledger.is_writable
     path.unlink()
