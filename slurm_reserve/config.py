@@ -38,7 +38,9 @@ from slurm_reserve.yamlfile import ConfigError, Document, Problem, Where
 
 FOLDER = "reservations.d"
 
-__all__ = ["FOLDER", "ConfigError", "Problem", "check_against", "load"]
+_ONE_EACH = "give each node to one reservation"
+
+__all__ = ["FOLDER", "ConfigError", "Problem", "check_against", "load", "refuse"]
 
 M = TypeVar("M", bound=BaseModel)
 Found = dict[str, tuple[Document, ReservationModel]]
@@ -163,6 +165,19 @@ def _spec(name: str, document: Document, declared: ReservationModel, defaults: D
     )
 
 
+def refuse(spec: ReservationSpec, others: Iterable[ReservationSpec]) -> None:
+    """Raise ConfigError for what the file that declares it would be refused for, beside the others."""
+    found = [*_contradictions(spec)]
+    found += [(("nodes",), text, _ONE_EACH, "") for other in others if (text := _shared(spec, other))]
+    if found:
+        raise ConfigError(
+            [
+                Problem("command line", 0, ".".join(where), str(value), text, remedy)
+                for where, text, remedy, value in found
+            ]
+        )
+
+
 def _check_one(document: Document, name: str, specs: list[ReservationSpec]) -> Iterable[Problem]:
     """What cannot be said of one value alone."""
     here: Where = ("reservations", name)
@@ -172,19 +187,23 @@ def _check_one(document: Document, name: str, specs: list[ReservationSpec]) -> I
     except ValueError as error:
         text, _, remedy = str(error).partition("; ")
         yield document.problem(here, text, remedy)
+    for where, text, remedy, value in _contradictions(spec):
+        yield document.problem((*here, *where), text, remedy, value)
+
+
+def _contradictions(spec: ReservationSpec) -> Iterable[tuple[tuple[str, ...], str, str, object]]:
+    """Where in a reservation, what is wrong, what to do about it, and the value."""
     owner = spec.owner
     if not (owner.users or owner.accounts or owner.groups):
-        yield document.problem((*here, "owner"), "has no user, account or group", "write users: [alice]")
+        yield ("owner",), "has no user, account or group", "write users: [alice]", ""
     if owner.users and owner.groups:
-        yield document.problem(
-            (*here, "owner"), "has users and groups, which Slurm refuses together", "keep one of them"
-        )
+        yield ("owner",), "has users and groups, which Slurm refuses together", "keep one of them", ""
     if spec.end is not None and spec.start is not None and spec.end <= spec.start:
-        yield document.problem((*here, "end"), "is not after its start", "write a later end")
+        yield ("end",), "is not after its start", "write a later end", ""
     size = spec.nodes.node_count if isinstance(spec.nodes, NodeRequest) else len(spec.nodes)
     if spec.lend.keep_idle_nodes > size:
         text = f"is more than the {size} nodes of the reservation"
-        yield document.problem((*here, "lend", "keep_idle_nodes"), text, "write less", spec.lend.keep_idle_nodes)
+        yield ("lend", "keep_idle_nodes"), text, "write less", spec.lend.keep_idle_nodes
 
 
 def _check_bids(document: Document, lending: LendingModel) -> Iterable[Problem]:
@@ -205,15 +224,22 @@ def _is_apart(one: ReservationSpec, other: ReservationSpec) -> bool:
 
 
 def _check_overlaps(found: Found, specs: list[ReservationSpec]) -> Iterable[Problem]:
-    explicit = [(spec, spec.nodes) for spec in specs if isinstance(spec.nodes, frozenset)]
-    for n, (spec, nodes) in enumerate(explicit):
-        for other, others in explicit[:n]:
-            shared = nodes & others
-            apart = _is_apart(spec, other)
-            if shared and not apart:
-                text = f"shares {','.join(sorted(shared)[:5])} with {other.name} ({other.origin}) at the same time"
+    explicit = [spec for spec in specs if isinstance(spec.nodes, frozenset)]
+    for n, spec in enumerate(explicit):
+        for other in explicit[:n]:
+            if text := _shared(spec, other):
                 where: Where = ("reservations", spec.name, "nodes")
-                yield found[spec.name][0].problem(where, text, "give each node to one reservation")
+                yield found[spec.name][0].problem(where, text, _ONE_EACH)
+
+
+def _shared(spec: ReservationSpec, other: ReservationSpec) -> str:
+    """Which nodes both name for the same time; "" when there are none."""
+    if not isinstance(spec.nodes, frozenset) or not isinstance(other.nodes, frozenset):
+        return ""
+    shared = spec.nodes & other.nodes
+    if not shared or _is_apart(spec, other):
+        return ""
+    return f"shares {','.join(sorted(shared)[:5])} with {other.name} ({other.origin}) at the same time"
 
 
 def check_against(site: Site, cluster: Cluster) -> list[Problem]:

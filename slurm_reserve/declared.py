@@ -114,31 +114,74 @@ def write_reservation(
 ) -> Path:
     """Write or replace a reservation's file as a whole, or not at all; hold :func:`declared_lock`."""
     path = file_of(site_path, spec.name)
-    if path.exists():
-        _refuse_shared(path, spec.name)
+    refuse_shared(site_path, spec.name)
+    try:
+        _replace(path, dump_reservation(spec, requested_by, at, defaults).encode())
+    except OSError as error:
+        raise DeclareError(f"{path}: {error.strerror}; nothing was declared") from error
+    return path
+
+
+@contextmanager
+def put_back(site_path: Path, name: str) -> Iterator[None]:
+    """Leave a reservation's file as it was before, should anything go wrong within, an interrupt too."""
+    path = file_of(site_path, name)
+    try:
+        before = _content(path)
+    except OSError as error:
+        raise DeclareError(f"{path}: {error.strerror}; nothing was declared") from error
+    try:
+        yield
+    except BaseException:
+        try:
+            _restore(path, before)
+        except OSError as error:
+            raise DeclareError(f"{path}: {error.strerror}; it could not be made what it was before") from error
+        raise
+
+
+def _content(path: Path) -> bytes | None:
+    """None when there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    if _content(path) == content:
+        return
+    if content is None:
+        path.unlink()
+        _sync(path.parent)
+    else:
+        _replace(path, content)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """As a whole or not at all: written beside, and renamed."""
     draft = path.with_name(f".{path.name}.new")
     try:
         with suppress(FileNotFoundError):
             draft.unlink()
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, 0o644)  # whatever the umask: the daemon may run as somebody else
-            file.write(dump_reservation(spec, requested_by, at, defaults))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
         _sync(path.parent)
-    except OSError as error:
+    except BaseException:
         with suppress(OSError):
             draft.unlink()
-        raise DeclareError(f"{path}: {error.strerror}; nothing was declared") from error
-    return path
+        raise
 
 
 def delete_reservation_file(site_path: Path, name: str) -> None:
     """Withdraw a reservation that the CLI declared; hold :func:`declared_lock`."""
     path = file_of(site_path, name)
-    _refuse_shared(path, name)
+    refuse_shared(site_path, name)
     try:
         path.unlink()
         _sync(path.parent)
@@ -146,8 +189,11 @@ def delete_reservation_file(site_path: Path, name: str) -> None:
         raise DeclareError(f"{path}: {error.strerror}; nothing was withdrawn") from error
 
 
-def _refuse_shared(path: Path, name: str) -> None:
+def refuse_shared(site_path: Path, name: str) -> None:
     """Raise DeclareError for a file that somebody wrote by hand with other reservations in it: they would go too."""
+    path = file_of(site_path, name)
+    if not path.exists():
+        return
     try:
         found = yamlfile.read(path).data.get("reservations")
     except ConfigError as error:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_reserve.cli.common import Setting, ledger_of, now
-from slurm_reserve.cli.declare import DRY, WAIT, RefusedError, read_back, refuse_unmet, until_made, with_options
+from slurm_reserve.cli.declare import DRY, WAIT, Done, RefusedError, finish, locked, refuse, with_options, write_down
 
 if TYPE_CHECKING:
     from slurm_reserve.model import Reservation
@@ -33,7 +31,7 @@ def adopt(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values:
     from slurm_reserve import adoption, cycle, declared
 
     setting: Setting = ctx.obj
-    with declared.declared_lock(setting.site_file):
+    with locked(setting, dry_run):
         site = setting.site()
         cluster = cycle.observe(site, setting.slurm(site))
         existing = cluster.reservations.get(name)
@@ -45,15 +43,19 @@ def adopt(ctx: click.Context, /, name: str, dry_run: bool, wait: bool, **values:
             raise RefusedError(f"{name} is declared already, at {known.origin}; change it there, or use update")
         if why := list(adoption.obstacles(cluster, existing)):
             raise RefusedError(f"{name} cannot be taken over: " + "; ".join(why))
-        refuse_unmet(replace(site, reservations=tuple(s for s in site.reservations if s.name != name)), spec, cluster)
+        refuse(site, spec, cluster)
+        if known is None:
+            declared.refuse_shared(setting.site_file, name)
         if not dry_run and known is None:
-            path = declared.file_of(setting.site_file, name)
-            declared.write_reservation(setting.site_file, spec, getpass.getuser(), now(), site.defaults)
-            read_back(setting, path, None)
-    _tell(setting, existing, spec, dry_run)
+            write_down(setting, site, spec)
+    done = _done(existing, spec, dry_run)
     if not dry_run:
         _take_over(site, name)
-        until_made(setting, name, wait, lambda there: there is not None and "OVERLAP" in there.flags)
+        finish(setting, done, wait, lambda there: there is not None and "OVERLAP" in there.flags)
+    elif setting.as_json:
+        setting.show({"reservation": name, "text": done.said, **done.data})
+    else:
+        click.echo("\n".join([done.told, *done.more]))
 
 
 def _described(site: Site, existing: Reservation, values: dict[str, Any]) -> ReservationSpec:
@@ -76,16 +78,19 @@ def _take_over(site: Site, name: str) -> None:
             control.apply(ledger, order, now())
 
 
-def _tell(setting: Setting, existing: Reservation, spec: ReservationSpec, dry_run: bool) -> None:
+def _done(existing: Reservation, spec: ReservationSpec, dry_run: bool) -> Done:
     from slurm_reserve import adoption, hostlist
 
-    changes = list(adoption.consequences(existing))
+    said = f"{'would be' if dry_run else 'is'} taken over"
+    changes = tuple(adoption.consequences(existing))
     nodes = hostlist.fold(existing.nodes)
-    if setting.as_json:
-        setting.show({"reservation": spec.name, "nodes": nodes, "changes": changes, "dry_run": dry_run})
-        return
-    click.echo(f"{spec.name} on {nodes} {'would be' if dry_run else 'is'} taken over")
-    for change in changes:
-        click.echo(f"  {change}")
-    if spec.end is not None:
-        click.echo(f"  it ends at {spec.end:%Y-%m-%d %H:%M %Z}, as before; update --end changes that")
+    until = (
+        () if spec.end is None else (f"it ends at {spec.end:%Y-%m-%d %H:%M %Z}, as before; update --end changes that",)
+    )
+    return Done(
+        spec.name,
+        said,
+        told=f"{spec.name} on {nodes} {said}",
+        more=tuple(f"  {line}" for line in (*changes, *until)),
+        data={"nodes": nodes, "changes": changes, "dry_run": dry_run},
+    )

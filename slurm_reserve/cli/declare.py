@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,16 +17,30 @@ from slurm_reserve.errors import ReserveError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from slurm_reserve.model import Cluster, Reservation
     from slurm_reserve.site import ReservationSpec, Site
 
 NAME = click.argument("name", shell_complete=reservation_names)
 DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Until the daemon has made it so.")
 LONGEST_WAIT = 30.0  # seconds
+NO_DAEMON = "no daemon runs; the next one will make it so"
 
 
 class RefusedError(ReserveError):
     """What was asked cannot be done; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done about a reservation, before Slurm shows it."""
+
+    name: str
+    said: str  # "is declared"
+    told: str = ""  # the same for people, where there is more to say
+    more: tuple[str, ...] = ()  # lines below
+    data: Mapping[str, object] = field(default_factory=dict)  # for machines
+    may_stay: bool = False  # Slurm may go on showing it while jobs run
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,46 +96,52 @@ def _declare(
 ) -> None:
     from slurm_reserve import cycle, declared
 
-    with declared.declared_lock(setting.site_file):
+    with locked(setting, dry_run):
         site = setting.site()
         if is_new and site.reservation(name) is not None:
             raise RefusedError(f"{name} is declared already, at {setting.spec(site, name).origin}; use update")
         spec = make(site)
-        cluster = cycle.observe(site, setting.slurm(site))
-        others = replace(site, reservations=tuple(s for s in site.reservations if s.name != name))
-        refuse_unmet(others, spec, cluster)
+        refuse(site, spec, cycle.observe(site, setting.slurm(site)))
+        declared.refuse_shared(setting.site_file, name)
         if not dry_run:
-            path = declared.file_of(setting.site_file, name)
-            before = path.read_text() if path.exists() else None
-            declared.write_reservation(setting.site_file, spec, getpass.getuser(), now(), site.defaults)
-            read_back(setting, path, before)
+            write_down(setting, site, spec)
     if dry_run:
         text = declared.dump_reservation(spec, getpass.getuser(), now(), site.defaults)
         _tell(setting, name, "would be declared", text)
     else:
-        _tell(setting, name, "is declared")
-        wanted = spec.nodes if isinstance(spec.nodes, frozenset) else None
-        until_made(setting, name, wait, lambda there: there is not None and wanted in (None, there.nodes))
+        finish(setting, Done(name, "is declared"), wait, lambda there: there is not None and _has_all(spec, there))
 
 
-def refuse_unmet(others: Site, spec: ReservationSpec, cluster: Any) -> None:
-    """Raise RefusedError with the reason when the reservation cannot be met beside all others."""
+def locked(setting: Setting, dry_run: bool) -> AbstractContextManager[object]:
+    """Alone among those that declare; who only looks waits for nobody, and makes no folder."""
+    from slurm_reserve import declared
+
+    return nullcontext() if dry_run else declared.declared_lock(setting.site_file)
+
+
+def refuse(site: Site, spec: ReservationSpec, cluster: Cluster) -> None:
+    """Raise with the reason when the reservation cannot be met beside all others, or not be declared as it is."""
+    from slurm_reserve import config
     from slurm_reserve.desired import why_unmet_beside
 
-    if why := why_unmet_beside(others, cluster, spec):
+    others = tuple(other for other in site.reservations if other.name != spec.name)
+    if why := why_unmet_beside(replace(site, reservations=others), cluster, spec):
         raise RefusedError(f"{spec.name} cannot be met: {why}")
+    config.refuse(spec, others)
 
 
-def read_back(setting: Setting, path: Path, before: str | None) -> None:
-    """What was written must load with all the rest; else it is as it was before."""
-    try:
+def write_down(setting: Setting, site: Site, spec: ReservationSpec) -> None:
+    """What is written must load with all the rest; else the file is as it was before."""
+    from slurm_reserve import declared
+
+    with declared.put_back(setting.site_file, spec.name):
+        declared.write_reservation(setting.site_file, spec, getpass.getuser(), now(), site.defaults)
         setting.site()
-    except ReserveError:
-        if before is None:
-            path.unlink()
-        else:
-            path.write_text(before)
-        raise
+
+
+def _has_all(spec: ReservationSpec, there: Reservation) -> bool:
+    """Whether Slurm's reservation has just the nodes, or as many, as are declared."""
+    return there.nodes == spec.nodes if isinstance(spec.nodes, frozenset) else len(there.nodes) == spec.nodes.node_count
 
 
 def _ours(setting: Setting, site: Site, name: str) -> ReservationSpec:
@@ -141,25 +162,52 @@ def _tell(setting: Setting, name: str, said: str, declaration: str = "") -> None
         click.echo(f"{name} {said}" + (f":\n{declaration.rstrip()}" if declaration else ""))
 
 
-def until_made(setting: Setting, name: str, wait: bool, is_done: Callable[[Any], bool]) -> None:
-    """Wake the daemon, and wait until Slurm shows what was asked."""
+def finish(setting: Setting, done: Done, wait: bool, is_shown: Callable[[Any], bool]) -> None:
+    """Say what was done, and what Slurm shows of it. In JSON both at once, for it is one document."""
+    if not setting.as_json:
+        click.echo("\n".join([done.told or f"{done.name} {done.said}", *done.more]))
+    shown = _until_shown(setting, done, wait, is_shown)
+    if setting.as_json:
+        setting.show({"reservation": done.name, "text": done.said, "slurm": shown, **done.data})
+    elif shown:
+        click.echo(shown, err=shown == NO_DAEMON)
+
+
+def _until_shown(setting: Setting, done: Done, wait: bool, is_shown: Callable[[Any], bool]) -> str:
+    """Wake the daemon, and wait until Slurm shows what was asked; "" when nobody waits."""
     from slurm_reserve import control, cycle
 
     site = setting.site()
     if control.give(site.daemon.run_dir, {"do": "wake"}) is None:
-        click.echo("no daemon runs; the next one will make it so", err=True)
-        return
-    end = time.monotonic() + (LONGEST_WAIT if wait else 0.0)
+        return NO_DAEMON
+    if not wait:
+        return ""
+    end = time.monotonic() + LONGEST_WAIT
     slurm = setting.slurm(site)
-    while time.monotonic() < end:
-        there = cycle.observe(site, slurm).reservations.get(name)
-        if is_done(there):
-            if not setting.as_json:
-                click.echo(f"Slurm shows {name}" + (f" on {_fold(there.nodes)}" if there else " no more"))
-            return
+    while True:
+        cluster = cycle.observe(site, slurm)
+        there = cluster.reservations.get(done.name)
+        if is_shown(there):
+            return f"Slurm shows {done.name}" + (f" on {_fold(there.nodes)}" if there else " no more")
+        if time.monotonic() >= end:
+            break
         time.sleep(0.3)
-    if wait:
-        raise RefusedError(f"Slurm does not show it after {LONGEST_WAIT:.0f} s; `slurm-reserve plan` says why")
+    if done.may_stay and (running := _inside(cluster, done.name)):
+        return f"Slurm still shows {done.name}, for {running} in it; it goes when they have ended"
+    text = f"{done.name} {done.said}, but Slurm does not show that after {LONGEST_WAIT:.0f} s"
+    raise RefusedError(f"{text}; `slurm-reserve plan` says why")
+
+
+def _inside(cluster: Cluster, name: str) -> str:
+    """Who runs in a reservation, or on what is lent of it; "" when nobody does."""
+    from slurm_reserve.site import LEND_SUFFIX
+
+    names = {name, name + LEND_SUFFIX}
+    jobs = [job for job in cluster.jobs if job.holds_nodes and names.intersection(job.reservation.split(","))]
+    if not jobs:
+        return ""
+    first, others = f"job {jobs[0].id} of {jobs[0].user}", len(jobs) - 1
+    return f"{first} and {others} more run" if others else f"{first} runs"
 
 
 def _fold(nodes: Iterable[str]) -> str:
@@ -183,14 +231,16 @@ def delete(ctx: click.Context, name: str, yes: bool, dry_run: bool, wait: bool) 
 
     setting: Setting = ctx.obj
     if not (yes or dry_run):
-        click.confirm(f"withdraw {name}?", abort=True)
-    with declared.declared_lock(setting.site_file):
+        click.confirm(f"withdraw {name}?", abort=True, err=True)  # what is printed may be read by a program
+    with locked(setting, dry_run):
         _ours(setting, setting.site(), name)
+        declared.refuse_shared(setting.site_file, name)
         if not dry_run:
             declared.delete_reservation_file(setting.site_file, name)
-    _tell(setting, name, "would be withdrawn" if dry_run else "is withdrawn")
-    if not dry_run:
-        until_made(setting, name, wait, lambda there: there is None)
+    if dry_run:
+        _tell(setting, name, "would be withdrawn")
+    else:
+        finish(setting, Done(name, "is withdrawn", may_stay=True), wait, lambda there: there is None)
 
 
 @click.command("list", epilog="\b\nExamples:\n  slurm-reserve list\n  slurm-reserve --json list")
