@@ -46,6 +46,19 @@ MIGRATIONS = (
         needed INTEGER NOT NULL, wanted TEXT, seen TEXT, told TEXT, evicted TEXT, freed TEXT, started TEXT, ended TEXT);
     CREATE TABLE uses (id INTEGER PRIMARY KEY, at TEXT NOT NULL, reservation TEXT NOT NULL, nodes TEXT NOT NULL,
         use TEXT NOT NULL)""",
+    """CREATE INDEX entries_at ON entries (at);
+    CREATE INDEX decisions_at ON decisions (at);
+    CREATE INDEX loans_ended ON loans (ended) WHERE ended IS NOT NULL;
+    CREATE INDEX waits_eligible ON waits (eligible);
+    CREATE INDEX uses_at ON uses (at)""",
+)
+# By their time, not by their number: one that is dated ahead, or a loan that never ends, keeps no other. Entries last.
+FORGET = (
+    "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE at < ? ORDER BY at LIMIT ?)",
+    "DELETE FROM waits WHERE id IN (SELECT id FROM waits WHERE eligible < ? ORDER BY eligible LIMIT ?)",
+    "DELETE FROM uses WHERE id IN (SELECT id FROM uses WHERE at < ? ORDER BY at LIMIT ?)",
+    "DELETE FROM loans WHERE id IN (SELECT id FROM loans WHERE ended < ? ORDER BY ended LIMIT ?)",
+    "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE at < ? ORDER BY at LIMIT ?)",
 )
 VERSION = len(MIGRATIONS)
 
@@ -181,17 +194,11 @@ class Journal:
         """Remove the oldest from before a time, so many at once; gives how many entries. Nothing when it cannot."""
         if self._db is None:
             return 0
-        limit, done = before.isoformat(), 0
+        limit = before.isoformat()
         try:
-            for table, column in (("decisions", "at"), ("waits", "eligible"), ("uses", "at"), ("entries", "at")):
-                old = f"SELECT id FROM {table} WHERE id <= (SELECT min(id) + ? FROM {table}) AND {column} < ?"  # noqa: S608 - no value in it
-                done = self._db.execute(f"DELETE FROM {table} WHERE id IN ({old})", (most - 1, limit)).rowcount  # noqa: S608 - as above
-            self._db.execute(
-                "DELETE FROM loans WHERE id <= (SELECT min(id) + ? FROM loans) AND ended < ?", (most - 1, limit)
-            )
+            return [self._db.execute(statement, (limit, most)).rowcount for statement in FORGET][-1]
         except sqlite3.Error:
             return 0
-        return done
 
     def open_loans(self) -> list[LoanFact]:
         """Loans that had not ended when they were last written; for the record alone. None where it cannot be read."""

@@ -51,9 +51,7 @@ class Pace:
 
     poll: float  # seconds, as declared
     calls_per_second: float
-    cost: float = (
-        0.0  # seconds that slurmctld spends for each cycle, as measured, all that is asked in between included
-    )
+    cost: float = 0.0  # seconds of slurmctld's for a cycle, as measured, with all that is asked until the next
     cycle_calls: float = 0.0  # calls that a cycle makes, of late
     load: Load = field(default_factory=Load)
     _calls: Reserve = field(init=False)

@@ -274,7 +274,7 @@ class CliSlurm:
         )
         found = text.parse_groups(printed, self._commands.read("getent", "passwd"))
         self._known_groups |= found
-        return {name: self._known_groups[name] for name in wanted if name in self._known_groups} | found
+        return {name: self._known_groups[name] for name in wanted if name in self._known_groups}
 
     def _qos_preempts(self, config: SlurmConfig) -> dict[str, frozenset[str]]:
         if config.preempt_type != "preempt/qos":

@@ -148,8 +148,11 @@ def test_newer_releases_keep_out_a_job_with_that_signal_option(stage: Stage) -> 
     stage.fill("n3", "n4")
     stage.runs(stage.borrow("bob", "-n1", "-w", "n2"), "n2")
     kept_out = [stage.submit("carol", "-n1", "-w", node, "--signal=R:TERM@0") for node in ("n1", "n2")]
-    for job in kept_out:
-        stage.wait(lambda job=job: stage.jobs()[job].reason not in ("None", "Priority"), 15, "it has been considered")  # type: ignore[misc]
+
+    def are_considered() -> bool:
+        return all(stage.jobs()[job].reason not in ("None", "Priority") for job in kept_out)
+
+    stage.wait(are_considered, 15, "they have been considered")
     stage.never(lambda: [job for job in kept_out if stage.jobs()[job].state == "RUNNING"], 5)
 
 

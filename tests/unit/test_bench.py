@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from bench import latency, planner, reading, victims
+from bench import drawing, latency, planner, reading, victims
+from bench.apart import shares
 from bench.figures import comparison, median, percentile, row, summary
 from bench.ground import Call
 
@@ -21,6 +22,27 @@ def test_a_percentile_lies_between_its_neighbours(values: list[float], share: fl
 def test_median_95th_and_maximum_are_in_order() -> None:
     assert summary([4.0, 1.0, 2.0]) == pytest.approx((2.0, 3.8, 4.0))
     assert median([1, 2, 3, 4]) == 2.5
+
+
+def test_rounds_are_shared_out_among_labs() -> None:
+    assert shares("quiet", 7, 3) == [("quiet", 3), ("quiet", 2), ("quiet", 2)]
+    assert shares("quiet", 1, 2) == [("quiet", 1)]
+
+
+def test_what_several_labs_found_is_put_together() -> None:
+    one = {"rounds": 2, "strangers": 0, "scheduler": "", "minutes": 1.0, "seconds": {"woken": [0.1, 0.2]}}
+    other = one | {"rounds": 1, "minutes": 2.0, "seconds": {"woken": [0.3], "other ways": [0.3]}}
+    found = latency.joined([one, other])
+    assert (found["rounds"], found["labs"], found["minutes"]) == (3, 2, 2.0)
+    assert found["seconds"] == {"woken": [0.1, 0.2, 0.3], "other ways": [0.3]}
+
+
+def test_where_nobody_is_drawn_in_the_table_says_so() -> None:
+    assert "not offered: Slurm 22.5" in drawing.table({"release": "22.5", "loans": 12, "ways": {}})[-1]
+    ways = {"drawn in": {"waits": [1.0], "changes_per_loan": 0.1}, "sent": {"waits": [2.0], "changes_per_loan": 1.0}}
+    lines = drawing.table({"release": "25.11", "loans": 2, "ways": ways})
+    assert lines[-2].endswith(" 0.50")
+    assert lines[-1].endswith("drawn in 0.1, sent 1")
 
 
 def test_of_nothing_there_is_no_figure() -> None:

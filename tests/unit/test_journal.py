@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from slurm_reserve.evidence.reading import reading
 from slurm_reserve.facts import LoanFact
-from slurm_reserve.journal import Decided, Entry, Journal, JournalError, NewerJournalError
+from slurm_reserve.journal import FORGET, Decided, Entry, Journal, JournalError, NewerJournalError
 from slurm_reserve.tracking import Changes
 
 NOW = datetime(2030, 5, 6, 12, 0, 0, tzinfo=UTC)
@@ -33,6 +33,21 @@ def test_what_is_too_old_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     assert journal.forget(NOW - timedelta(days=90)) == 2
     assert texts(tmp_path / "journal.db") == ["89 days old", "0 days old"]
     assert journal.forget(NOW - timedelta(days=90)) == 0
+
+
+def test_what_is_dated_ahead_keeps_nothing_that_is_too_old(tmp_path: Path) -> None:
+    journal = filled(tmp_path / "journal.db", -365, *[100] * 1500, 0)
+    assert [journal.forget(NOW - timedelta(days=90)) for _ in range(3)] == [1000, 500, 0]
+    assert texts(tmp_path / "journal.db") == ["-365 days old", "0 days old"]
+
+
+def test_looking_for_what_is_too_old_reads_no_whole_table(tmp_path: Path) -> None:
+    """It is done in every cycle."""
+    filled(tmp_path / "journal.db", 0)
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        for statement in FORGET:
+            steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", (NOW.isoformat(), 1000))]
+            assert not [step for step in steps if step.startswith("SCAN") and "INDEX" not in step], statement
 
 
 def test_little_is_forgotten_at_once(tmp_path: Path) -> None:

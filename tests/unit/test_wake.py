@@ -85,6 +85,13 @@ def test_the_hook_says_whether_a_job_started_or_ended(bell: WakeFile, tmp_path: 
     assert bell.take() == Wake(moved=True)
 
 
+def test_the_hook_starts_no_program(tmp_path: Path) -> None:
+    """It has to be over before the node's epilog: there is nothing that it could find on this PATH."""
+    (tmp_path / "wake").touch()
+    subprocess.run(["/bin/sh", RINGER, tmp_path / "wake"], env={"PATH": str(tmp_path)}, check=True)
+    assert (tmp_path / "wake").read_text() == "end\n"
+
+
 def test_the_hook_never_fails_or_waits_whatever_stands_where_the_daemon_listens(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # nobody reads it
     (tmp_path / "full").write_bytes(bytes(65_536))
