@@ -27,6 +27,7 @@ from slurm_reserve.site import Site
 from slurm_reserve.slurm.port import Slurm
 from slurm_reserve.view import View
 
+Beat = Callable[[], None]
 MOST_IN_DOUBT = 8  # jobs that are read one by one; to read all of them is quicker then
 
 
@@ -65,6 +66,10 @@ def _as_it_is(view: View) -> View:
     return view
 
 
+def no_beat() -> None:
+    """Nobody watches whether it goes on."""
+
+
 def decide(site: Site, cluster: Cluster, memory: Memory, see: Callable[[View], View] = _as_it_is) -> Result:
     """Plan, and refuse a plan that breaks an invariant (UnsoundPlanError). `see` is how the cluster is looked at."""
     with collected_later():
@@ -83,6 +88,7 @@ def run_once(
     recorder: Recorder,
     clock: Clock,
     see: Callable[[View], View] = _as_it_is,
+    beat: Beat = no_beat,
 ) -> Result:
     """One whole cycle. Raises SlurmError when the cluster cannot be read or reached: then nothing more is done."""
     memory = ledger.memory()
@@ -94,17 +100,18 @@ def run_once(
     groups = [group for group in result.plan.groups if is_recorded or not group.is_loan]
     outcomes: list[Outcome] = []
     try:
-        _carry_out(Executor(slurm, ledger, clock, result.view.is_borrower), groups, outcomes)
+        _carry_out(Executor(slurm, ledger, clock, result.view.is_borrower), groups, outcomes, beat)
     finally:
         recorder.done(result.view, result.plan, outcomes)
     return Result(result.view, result.plan, tuple(outcomes))
 
 
-def _carry_out(executor: Executor, groups: Iterable[Group], outcomes: list[Outcome]) -> None:
-    """What was done before Slurm went out of reach is in `outcomes` all the same."""
+def _carry_out(executor: Executor, groups: Iterable[Group], outcomes: list[Outcome], beat: Beat) -> None:
+    """What was done before Slurm went out of reach is in `outcomes` all the same; `beat` follows each action."""
     for group in groups:
         for outcome in executor.run(group):
             outcomes.append(outcome)
+            beat()
 
 
 def _with_lost(cluster: Cluster, slurm: Slurm, memory: Memory) -> Cluster:
@@ -122,6 +129,7 @@ def look_at(
     seen: Cluster,
     users: frozenset[str],
     known: frozenset[JobKey],
+    beat: Beat = no_beat,
 ) -> Result | None:
     """A cycle for what these users submitted, on what was `seen` a moment ago; only takes nodes back for them.
 
@@ -151,7 +159,7 @@ def look_at(
     recorder.decided(result.view, made, is_whole=False, only=found.reservations)
     outcomes: list[Outcome] = []
     try:
-        _carry_out(Executor(slurm, ledger, clock, result.view.is_borrower), groups, outcomes)
+        _carry_out(Executor(slurm, ledger, clock, result.view.is_borrower), groups, outcomes, beat)
     finally:
         recorder.done(result.view, made, outcomes, is_whole=False)
     return Result(result.view, made, tuple(outcomes))

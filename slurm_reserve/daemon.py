@@ -114,6 +114,7 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; a cycle that has begun is finished, and unprotected loans are given back."""
         site = self._as_watched(self.rounds.site)
         self.rounds.take_over(site)
+        self.rounds.beat = _feed
         waker, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -179,12 +180,12 @@ class Daemon:
 
     def _wait(self, door: Door, desk: Desk, waker: int) -> None:
         """Until something is due, a signal comes, somebody asks something or submits something."""
-        _notify("WATCHDOG=1")
+        _feed()
         if self._stop or self._reload:
             return
         ears = [*door.reading(), waker, *([self._bell.fileno()] if self._bell else [])]
         due = max(self.rounds.due - time.monotonic(), 0.0)
-        patience = due if door.patience is None else min(due, door.patience)
+        patience = min(due, _fed_within(), due if door.patience is None else door.patience)
         ready, _, _ = select.select(ears, door.writing(), [], patience)
         if waker in ready:
             os.read(waker, 512)
@@ -221,6 +222,16 @@ class Daemon:
             "by itself nothing is lent; start it by plugins/systemd/slurm-reserve.service"
         )
         return replace(site, daemon=replace(site.daemon, fail_safe=False))
+
+
+def _feed() -> None:
+    """The watchdog: between two cycles, and after each action, for a plan may have many that take their time."""
+    _notify("WATCHDOG=1")
+
+
+def _fed_within() -> float:
+    """Seconds within which the watchdog is fed again, half of its patience: sd_watchdog_enabled(3)."""
+    return int(os.environ.get("WATCHDOG_USEC", "0")) / 2_000_000 or float("inf")
 
 
 def _notify(state: str) -> None:

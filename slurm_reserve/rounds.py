@@ -81,6 +81,7 @@ class Rounds:
     clock: Clock
     log: Log
     watch: Watch | None = None
+    beat: cycle.Beat = cycle.no_beat  # what is to be done after each action
     seen: Cluster | None = None  # by the last cycle; without strangers' waiting jobs
     told: tuple[Cluster, Plan] | None = None  # what the last whole cycle saw and decided, to be shown
     _decided: frozenset[JobKey] = frozenset()  # waiting jobs that were looked at
@@ -159,7 +160,8 @@ class Rounds:
             self.ledger.read_orders()
             control.forget_past(self.ledger, self.clock())
             with self._counted(is_cycle=True):
-                result = cycle.run_once(self.site, self.slurm, self.ledger, self.recorder, self.clock)
+                parts = (self.site, self.slurm, self.ledger, self.recorder, self.clock)
+                result = cycle.run_once(*parts, beat=self.beat)
         except (ReserveError, ValueError) as error:  # a name or a fact that cannot be: owners wait for who stays
             self.seen = None
             self._ail(error)
@@ -184,7 +186,7 @@ class Rounds:
                 raise cycle.StaleError("nothing was seen yet")
             with self._counted():
                 parts = (self.site, self.slurm, self.ledger, self.recorder, self.clock)
-                found = cycle.look_at(*parts, self.seen, users, self._decided)
+                found = cycle.look_at(*parts, self.seen, users, self._decided, self.beat)
         except (ReserveError, ValueError):  # the next cycle says what is wrong, if it still is
             self._looks.done(users)
             now = time.monotonic()

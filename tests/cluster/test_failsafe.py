@@ -28,8 +28,8 @@ class Served(Stage):
 
     watchdog = 8.0  # a machine that is busy does not bite
 
-    def serve(self) -> None:
-        self.keys = {"daemon": {"fail_safe": True}}
+    def serve(self, **daemon: str) -> None:
+        self.keys = {"daemon": {"fail_safe": True, **daemon}}
         self.site()
         here = f"{self.folder}/unit"
         self.lab.put(here, UNIT.read_text())
@@ -83,6 +83,12 @@ def test_a_daemon_killed_for_good_gives_the_node_back_by_the_fail_safe(lent: tup
     assert stage.field(borrower, "Restarts") == "1"
     cleaned = stage.wait(lambda: re.findall("^cleaned up with 0.*", stage.log(), re.MULTILINE), 15, "it ends well")
     assert f"requeue job {borrower}" in cleaned[0]  # by the fail-safe, not by a daemon started again
+
+
+def test_a_daemon_that_looks_more_rarely_than_the_watchdog_waits_is_not_bitten(served: Served) -> None:
+    served.watchdog = 3.0
+    served.serve(poll="60s")
+    served.never(lambda: "the watchdog bites" in served.log(), 8)
 
 
 @pytest.mark.behaviour("B44")

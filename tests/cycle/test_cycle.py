@@ -146,6 +146,19 @@ def test_an_unreadable_cluster_is_no_empty_one(rig: Rig) -> None:
     assert rig.slurm.calls == before
 
 
+def test_after_each_action_it_is_told_that_it_goes_on(wide: Rig) -> None:
+    beats: list[int] = []
+    wide.slurm.submit(BORROWER)
+    wide.slurm.submit(SECOND)
+    parts = (wide.site, wide.slurm, wide.ledger, wide.recorder, lambda: wide.slurm.now)
+    for _ in range(3):
+        before = len(beats)
+        made = cycle.run_once(*parts, beat=lambda: beats.append(0))
+        assert len(beats) - before == len(made.outcomes)
+        wide.slurm.tick()
+    assert len(beats) >= 4
+
+
 def test_what_was_done_before_slurm_went_out_of_reach_is_written_down(tmp_path: Path) -> None:
     busy = job("90").of("carol").whole_nodes(2).on("n3", "n4")
     rig = Rig(tmp_path, site(spec("physics", "n1", "n2")), FadingSlurm(nodes("n1", "n2", "n3", "n4"), busy))
