@@ -62,7 +62,7 @@ METRICS = (
     Metric("slurm_reserve_slurm_commands_total", _C, "Slurm's commands that were run", ("command", "outcome")),
     Metric("slurm_reserve_slurmctld_requests_total", _C, "Remote procedure calls that slurmctld had to answer"),
     Metric("slurm_reserve_slurmctld_requests_per_second_limit", _G, "How many of them are allowed in steady state"),
-    Metric("slurm_reserve_slurmctld_share_of_core", _G, "Of a core, what slurmctld spends on us, as sdiag counts it"),
+    Metric("slurm_reserve_slurmctld_share_of_core", _G, "Of a core, what slurmctld spends on us; not what calls wait"),
     Metric("slurm_reserve_events_total", _C, "What the hook is for, called or not", ("event", "reservation")),
     Metric("slurm_reserve_hook_runs_total", _C, "Calls of the hook", ("event", "outcome")),
 )  # fmt: skip

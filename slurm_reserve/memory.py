@@ -117,7 +117,7 @@ class Load:
 
     calls_per_second: float = 0.0
     limit: float = 0.0  # calls per second
-    share_of_core: float = 0.0  # as slurmctld counts its time: sdiag(1)
+    share_of_core: float = 0.0  # by sdiag(1), less what calls waited for locks
     interval: float = 0.0  # seconds between two looks at the cluster
 
 

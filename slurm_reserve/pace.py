@@ -1,18 +1,23 @@
 """How often Slurm may be asked. Pure: time is an argument, in monotonic seconds.
 
 Two reserves keep slurmctld free. Each fills up steadily and is drawn on by what is asked, so that a burst may borrow
-from a quiet time: calls, and the seconds that slurmctld says it spends on us (sdiag(1)).
+from a quiet time: calls, and the seconds that slurmctld spends on us. Those are told by sdiag(1), which counts what a
+call waits for slurmctld's locks with it; so a cycle costs what the cheapest of late did, that waited least.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 from slurm_reserve.memory import Load
 
 MOST_OF_A_CORE = 0.02
 BURST = 60.0  # seconds of quiet time may be drawn on at once
-MEASURE_EVERY = 60.0  # seconds
+MEASURE_EVERY = 10.0  # seconds
+MEASURES = 6  # of which the cheapest tells what a cycle costs
 STEADY = 0.8  # of a limit goes into polling, so that there is something left for bursts
 AHEAD = 30.0  # seconds of what comes in may be spent in advance for an owner who has just submitted
 # A user's submission is looked for so long after the wake-up, which comes before the job exists, in seconds.
@@ -45,6 +50,15 @@ class Reserve:
         return max(-self.left(now) / self.rate - ahead, 0.0)
 
 
+class Measure(NamedTuple):
+    """What had been counted by then."""
+
+    spent: float  # seconds of slurmctld's
+    at: float
+    calls: int
+    cycles: int
+
+
 @dataclass(slots=True)
 class Pace:
     """When the cluster may be looked at again."""
@@ -56,7 +70,7 @@ class Pace:
     load: Load = field(default_factory=Load)
     _calls: Reserve = field(init=False)
     _seconds: Reserve = field(init=False)
-    _measured: tuple[float, float, int, int] | None = None  # seconds spent, when, calls and cycles made by then
+    _measures: deque[Measure] = field(default_factory=lambda: deque(maxlen=MEASURES + 1))
     _made: int = 0
     _cycles: int = 0
 
@@ -77,18 +91,22 @@ class Pace:
 
     def is_to_measure(self, now: float) -> bool:
         """Whether it is time to ask slurmctld what it spends."""
-        return self._measured is None or now - self._measured[1] >= MEASURE_EVERY
+        return not self._measures or now - self._measures[-1].at >= MEASURE_EVERY
 
     def measured(self, spent: float, now: float) -> None:
         """Slurmctld has spent so many seconds on us in all: what of that is a cycle's?"""
-        if self._measured is not None:
-            before, at, made, done = self._measured
-            calls, cycles, seconds = self._made - made, self._cycles - done, now - at
-            if spent >= before and cycles:  # less: slurmctld counts anew
-                self.cost = (spent - before) / cycles
-                share = (spent - before) / seconds
-                self.load = Load(calls / seconds, self.calls_per_second, share, self.interval)
-        self._measured = (spent, now, self._made, self._cycles)
+        if self._measures and spent < self._measures[-1].spent:  # slurmctld counts anew
+            self._measures.clear()
+        self._measures.append(Measure(spent, now, self._made, self._cycles))
+        steps = [step for step in pairwise(self._measures) if step[1].cycles > step[0].cycles]
+        costs = [(after.spent - before.spent) / (after.cycles - before.cycles) for before, after in steps]
+        if not costs:
+            return
+        self.cost = min(costs)
+        first = self._measures[0]
+        passed, cycles = now - first.at, self._cycles - first.cycles
+        share = self.cost * cycles / passed
+        self.load = Load((self._made - first.calls) / passed, self.calls_per_second, share, self.interval)
 
     @property
     def interval(self) -> float:

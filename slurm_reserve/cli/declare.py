@@ -176,6 +176,7 @@ def finish(setting: Setting, done: Done, wait: bool, is_shown: Callable[[Any], b
 def _until_shown(setting: Setting, done: Done, wait: bool, is_shown: Callable[[Any], bool]) -> str:
     """Wake the daemon, and wait until Slurm shows what was asked; "" when nobody waits."""
     from slurm_reserve import control, cycle
+    from slurm_reserve.slurm.port import SlurmUnavailableError
 
     site = setting.site()
     if control.give(site.daemon.run_dir, {"do": "wake"}) is None:
@@ -185,7 +186,10 @@ def _until_shown(setting: Setting, done: Done, wait: bool, is_shown: Callable[[A
     end = time.monotonic() + LONGEST_WAIT
     slurm = setting.slurm(site)
     while True:
-        cluster = cycle.observe(site, slurm)
+        try:
+            cluster = cycle.observe(site, slurm)
+        except SlurmUnavailableError as error:
+            raise SlurmUnavailableError(f"{done.name} {done.said}; what Slurm shows is not known: {error}") from error
         there = cluster.reservations.get(done.name)
         if is_shown(there):
             return f"Slurm shows {done.name}" + (f" on {_fold(there.nodes)}" if there else " no more")

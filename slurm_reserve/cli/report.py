@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -113,11 +113,14 @@ def as_data(found: Report) -> dict[str, Any]:
 def _csv(found: Report) -> None:
     columns = ("job", "user", "account", "reservation", "nodes", "bid", "lent_at", "started", "ended", "cause",
                "node_seconds")  # fmt: skip
-    writer = csv.writer(sys.stdout)
+    made = io.StringIO(newline="")
+    writer = csv.writer(made)
     writer.writerow(columns)
     for loan in found.statement.loans:
         values = (getattr(loan, name) for name in columns)
         writer.writerow([_cell(value) for value in values])
+    # Whatever the terminal speaks: it will be a file.
+    click.echo(made.getvalue().encode("utf-8", "surrogateescape"), nl=False)
 
 
 def _cell(value: object) -> str:

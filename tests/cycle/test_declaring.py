@@ -19,6 +19,7 @@ from slurm_reserve.config import ConfigError
 from slurm_reserve.control import OrderError
 from slurm_reserve.declared import DeclareError
 from slurm_reserve.site import Site
+from slurm_reserve.slurm.port import SlurmUnavailableError
 
 from tests.builders import job, nodes, reservation
 from tests.cycle.fake_slurm import FakeSlurm
@@ -166,6 +167,18 @@ def test_a_machine_gets_one_document_when_all_is_over(desk: Desk) -> None:
     assert isinstance(late.exception, RefusedError)  # which is what is printed
     assert late.stdout == ""
     assert str(late.exception).startswith("physics is declared, but Slurm does not show that after")
+
+
+def test_who_waits_while_slurm_goes_away_is_told_that_it_is_declared(desk: Desk) -> None:
+    desk.run("create", "physics", *WHO)
+
+    def go() -> None:
+        desk.slurm.is_reachable = False
+
+    desk.at_a_word = go
+    lost = desk.run("update", "physics", "--nodes", "n1")
+    assert isinstance(lost.exception, SlurmUnavailableError)
+    assert str(lost.exception).startswith("physics is declared; what Slurm shows is not known: ")
 
 
 def test_so_many_nodes_are_not_there_before_slurm_shows_as_many(desk: Desk) -> None:

@@ -34,7 +34,7 @@ reservations: {physics: {owner: {users: [alice]}, nodes: 'n[1-2]'}}
 def run(*words: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
     options = ["--site", str(site)] if site else []
     argv = [sys.executable, "-m", "slurm_reserve", *options, *words]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, capture_output=True, encoding="utf-8", check=False, timeout=60)
 
 
 @pytest.fixture
@@ -112,10 +112,10 @@ def test_completion_knows_commands_and_reservations(site: Path) -> None:
     assert "_SLURM_RESERVE_COMPLETE" in run("completion", "bash").stdout
 
 
-def journal(site: Path) -> None:
+def journal(site: Path, user: str = "=cmd()") -> None:
     """A journal with one loan of a user whose name a spreadsheet would calculate."""
     at = datetime(2020, 5, 6, 12, 0, tzinfo=UTC)
-    loan = LoanFact("7", at, 0, "=cmd()", "physics", frozenset({"n1"}), lent_at=at, started=at, ended=at + HOUR)
+    loan = LoanFact("7", at, 0, user, "physics", frozenset({"n1"}), lent_at=at, started=at, ended=at + HOUR)
     made = Journal(site.parent / "state" / "journal.db")
     made.write(changes=Changes(loans=[loan], uses=[UseFact(at, "physics", frozenset({"n1", "n2"}), Use.IDLE)]))
     made.close()
@@ -144,14 +144,14 @@ def test_what_was_recorded_is_reported_without_slurm(site: Path) -> None:
 
 def test_the_page_is_utf8_whatever_the_locale(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the values beside it as a file of their own."""
-    journal(site)
+    journal(site, "=cmd(ü)")
     for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
         monkeypatch.setenv(name, value)
     page = site.parent / "page.html"
     done = run("report", "--html", str(page), "--csv", *WHEN, site=site)
     assert done.returncode == 0, done.stderr
     assert not page.read_text(encoding="utf-8").isascii()  # plotly's own script is not
-    assert done.stdout.startswith("job,user,")
+    assert done.stdout.splitlines()[1].startswith("7,'=cmd(ü),")
     assert done.stderr == f"{page} is written\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from slurm_reserve.pace import AHEAD, BURST, LOOKS, Looks, Pace, Reserve
+from slurm_reserve.pace import AHEAD, BURST, LOOKS, MEASURES, Looks, Pace, Reserve
 
 
 def pace(calls: int = 7, cost: float = 0.0, limit: float = 2.0, poll: float = 5.0) -> Pace:
@@ -50,6 +50,27 @@ def test_a_slurmctld_that_counts_anew_is_measured_anew() -> None:
     found = pace(cost=0.01)
     found.measured(0.0, 1e6)
     assert found.cost == pytest.approx(0.07)
+    found.spend(7, 1e6)
+    found.measured(0.5, 1e6 + 10)
+    assert found.cost == pytest.approx(0.5)
+
+
+def test_what_a_call_waits_for_locks_is_not_what_it_costs() -> None:
+    found, now, spent = Pace(5.0, 2.0), 0.0, 0.0
+    for number in range(60):
+        found.spend(4, now)
+        spent += 0.08 + (0.0 if number % 5 == 4 else 1.5)  # a pass holds the locks four times out of five
+        found.measured(spent, now)
+        now += 10.0
+    assert found.cost == pytest.approx(0.08)
+    assert found.interval == 5.0
+    assert found.load.share_of_core == pytest.approx(0.008)
+    for _ in range(MEASURES):
+        found.spend(4, now)
+        spent += 0.8  # the queue has grown
+        found.measured(spent, now)
+        now += 10.0
+    assert found.cost == pytest.approx(0.8)
 
 
 def test_an_owner_does_not_wait_for_what_a_long_queue_has_cost() -> None:
