@@ -112,7 +112,14 @@ def test_a_victim_that_its_user_makes_ordinary_does_not_come_back_to_the_node(st
     owners = stage.submit("alice", "--exclusive")
     stage.runs(owners, "n1")
     stage.waits_outside(victim)
-    assert update(stage, victim, "partition=main", "starttime=now", user="bob") == ""
+
+    def is_ordinary() -> bool:
+        """Slurm 26.05 without accounting refuses another partition at random, by an errno left from something else."""
+        said = update(stage, victim, "partition=main", "starttime=now", user="bob")
+        assert said == "" or "Resource temporarily unavailable" in said
+        return not said
+
+    stage.wait(is_ordinary, says="its user makes it ordinary")
     stage.cancel(owners)
     stage.never(lambda: stage.jobs()[victim].nodes == "n1", 4)
 

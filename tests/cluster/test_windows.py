@@ -42,8 +42,8 @@ def test_a_reservation_is_in_force_in_its_window_and_ends_as_declared(stage: Sta
         }  # fmt: skip
 
     stage.start(**declared(now() + timedelta(hours=2), now() + timedelta(hours=3)))
-    begin = now() + timedelta(seconds=12)  # once the daemon is there: a window that has not begun can be moved
-    end = begin + LEAD + timedelta(seconds=18)
+    begin = now() + timedelta(seconds=20)  # once the daemon is there: a window that has not begun can be moved
+    end = begin + LEAD + timedelta(seconds=30)
     stage.site(**declared(begin, end))
     stage.send(signal.SIGHUP)
 

@@ -15,8 +15,8 @@ from subprocess import PIPE, STDOUT
 from tools.containers import cluster, images
 from tools.containers.engine import say
 
-# Five clusters at a time may be more than a machine of two cores can take: what fails is run once more, and told of.
-PYTEST = ("-m", "pytest", "-q", "-rR", "--reruns=1", "--durations=8", "-p", "no:cacheprovider")
+# Five clusters at a time may be more than a machine of two cores can take: what fails is run again, and told of.
+PYTEST = ("-m", "pytest", "-q", "-rR", "--reruns=2", "--durations=8", "-p", "no:cacheprovider")
 # On one host: what shows a behaviour or holds on to a trap, and what a release may do differently. The rest of the
 # suite is the same on each.
 CHOSEN = "not long and not browser and (behaviour or trap or each_release)"
