@@ -59,7 +59,7 @@ class Answers:
             version="22.05.8", preempt_type="preempt/partition_prio", preempt_mode="REQUEUE",
             select_type_parameters="CR_CORE_MEMORY",
         )  # fmt: skip
-        jobs = parse_jobs(self.jobs, END, Terms())
+        jobs = parse_jobs([self.jobs], END, Terms())
         return Cluster(NOW, nodes, parse_reservations(self.reservations), jobs, both, config)
 
 

@@ -110,7 +110,7 @@ class CliSlurm:
         )
 
     def _read_nodes_and_jobs(self, config: SlurmConfig) -> tuple[dict[str, Node], tuple[Job, ...]]:
-        """One after the other; what was printed of the nodes is understood while slurmctld prints the jobs."""
+        """One after the other; what was printed of the nodes is understood while slurmctld is at the jobs."""
         printed, nodes = self._commands.read(*NODES), dict[str, Node]()
 
         def understand() -> None:
@@ -150,7 +150,7 @@ class CliSlurm:
         of, end, about = ("-u", ",".join(map(arguments.plain, users))), self._token(), _about(names)
         excluded = [] if self._knows_excluded else [(*_EXCLUDED, self._array_option, *of)]
         printed = self._commands.read_all((*self._jobs_argv(end), *of, self._array_option), *about, *excluded)
-        found = jobs.parse_jobs(printed[0], end, self._terms, self._words)
+        found = jobs.parse_jobs([printed[0]], end, self._terms, self._words)
         if excluded:
             known = jobs.parse_excluded(printed[-1])
             found = tuple(jobs.with_excluded(job, known) for job in found)
@@ -224,20 +224,24 @@ class CliSlurm:
         return text.parse_config(self._commands.read("scontrol", "show", "config"))
 
     def _read_jobs(self, *options: str, meanwhile: Callable[[], object] = lambda: None) -> tuple[Job, ...]:
-        end = self._token()
         # Without --array-unique squeue hides a pending task that was changed by itself (attached to a reservation)
         # in the rest of its array. Releases that lack it (23.11 on) show such tasks with -r only.
-        argv = [*self._jobs_argv(end), *options]
         try:
-            printed = self._commands.read(*argv, self._array_option, meanwhile=meanwhile)
+            return self._print_jobs(options, meanwhile)
         except SlurmUnavailableError as error:
             if self._array_option not in str(error) or "unrecognized option" not in str(error):
                 raise
             self._array_option = "-r"
-            printed = self._commands.read(*argv, self._array_option)
-        self._knows_excluded = jobs.is_excluded_known(printed)
-        with collected_later():
-            return jobs.parse_jobs(printed, end, self._terms, self._words)
+            return self._print_jobs(options, meanwhile)
+
+    def _print_jobs(self, options: tuple[str, ...], meanwhile: Callable[[], object]) -> tuple[Job, ...]:
+        end = self._token()
+        with self._commands.printing(*self._jobs_argv(end), *options, self._array_option) as printed:
+            meanwhile()
+            titles, parts = jobs.with_titles(printed)
+            self._knows_excluded = jobs.is_excluded_known(titles)
+            with collected_later():
+                return jobs.parse_jobs(parts, end, self._terms, self._words)
 
     def _jobs_argv(self, end: str) -> tuple[str, ...]:
         return ("squeue", "-a", "--noconvert", "-O", jobs.job_format(end, self._words))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import fcntl
 import os
+import selectors
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import IO, cast
 
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.port import SlurmRefusedError, SlurmUnavailableError
@@ -48,6 +52,7 @@ _NO_ANSWER = (
 )  # fmt: skip
 _COMPLAINTS = ("error", "invalid", "denied", "no longer", "unable", "transitional")
 _LOOK = 0.2  # seconds between two looks at what a command has said so far
+_AHEAD = 1 << 20  # bytes that a command may print before they are taken
 _SHOWN = 300
 
 
@@ -89,10 +94,6 @@ class Answer:
         return [line for line in lines if any(words in line.lower() for words in _COMPLAINTS)]
 
 
-def _nothing() -> None:
-    """Wait only."""
-
-
 @dataclass(slots=True)
 class Commands:
     """Runs commands and counts them; `wrap` turns an argument list into one that runs elsewhere (in a lab)."""
@@ -105,15 +106,26 @@ class Commands:
     requests: int = 0  # what slurmctld had to answer for them
     seconds: float = 0.0  # spent waiting for commands
 
-    def read(self, *argv: str, may_end: tuple[int, ...] = (0,), meanwhile: Callable[[], object] = _nothing) -> str:
-        """Give what a command prints. Raises SlurmUnavailableError when it does not end well: then nothing is known.
-
-        While slurmctld works on the answer, something else is done `meanwhile`.
-        """
-        answer = self.run(*argv, meanwhile=meanwhile)
+    def read(self, *argv: str, may_end: tuple[int, ...] = (0,)) -> str:
+        """Give what a command prints. Raises SlurmUnavailableError when it does not end well: then nothing is known."""
+        answer = self.run(*argv)
         if answer.code not in may_end:
-            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
+            raise _unavailable(argv, answer.why)
         return answer.out
+
+    @contextmanager
+    def printing(self, *argv: str) -> Iterator[Iterator[str]]:
+        """Give what a command prints part by part, while it goes on: a long answer is understood meanwhile.
+
+        To take them raises SlurmUnavailableError, after the last at the latest, when it does not end well: then nothing
+        of what was given is known.
+        """
+        started = self.clock()
+        try:
+            with self._running(argv) as process:
+                yield self._parts(argv, process)
+        finally:
+            self.seconds += self.clock() - started
 
     def change(self, *argv: str, give_up: str = "") -> None:
         """Run a command that changes something. Raises SlurmRefusedError when Slurm says no.
@@ -125,7 +137,7 @@ class Commands:
         if answer.code == 0 and not (argv[0] == "scontrol" and answer.complaint):
             return
         if answer.is_no_answer:
-            raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
+            raise _unavailable(argv, answer.why)
         raise SlurmRefusedError(f"{_shown(argv)}: {answer.why}", answer.why)
 
     def read_all(self, *commands: tuple[str, ...]) -> list[str]:
@@ -134,23 +146,20 @@ class Commands:
         try:
             with ExitStack() as running:
                 processes = [running.enter_context(self._running(argv)) for argv in commands]
-                answers = [
-                    self._answer(argv, process) for argv, process in zip(commands, processes, strict=True)
-                ]  # fmt: skip
+                answers = [self._heard(argv, process) for argv, process in zip(commands, processes, strict=True)]
         finally:
             self.seconds += self.clock() - started
         for argv, answer in zip(commands, answers, strict=True):
             if answer.code != 0:
-                raise SlurmUnavailableError(f"{_shown(argv)}: {answer.why}")
+                raise _unavailable(argv, answer.why)
         return [answer.out for answer in answers]
 
-    def run(self, *argv: str, give_up: str = "", meanwhile: Callable[[], object] = _nothing) -> Answer:
+    def run(self, *argv: str, give_up: str = "") -> Answer:
         """Run to the end, within the time-out. Raises SlurmUnavailableError when it cannot be run or is killed."""
         started = self.clock()
         try:
             with self._running(argv) as process:
-                meanwhile()
-                return self._answer(argv, process, give_up)
+                return self._heard(argv, process, give_up)
         finally:
             self.seconds += self.clock() - started
 
@@ -179,35 +188,70 @@ class Commands:
             )
         except OSError as error:
             self.outcomes[argv[0], "no_answer"] += 1
-            raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
+            raise _unavailable(argv, error) from error
         with process:
             try:
                 yield process
             finally:
                 process.kill()  # does nothing when it has ended
 
-    def _answer(self, argv: tuple[str, ...], process: subprocess.Popen[bytes], give_up: str = "") -> Answer:
+    def _heard(self, argv: tuple[str, ...], process: subprocess.Popen[bytes], give_up: str = "") -> Answer:
+        with self._or_no_answer(argv):
+            code, out, err = self._finish(process, give_up)
+        return self._answer(argv, code, out, err)
+
+    def _parts(self, argv: tuple[str, ...], process: subprocess.Popen[bytes]) -> Iterator[str]:
+        deadline, said = self.clock() + self.settings.timeout.total_seconds(), bytearray()
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        with self._or_no_answer(argv):
+            for some in self._taken(process, deadline, said):
+                yield decode(some)
+            code = process.wait(max(deadline - self.clock(), 0.0))
+        answer = self._answer(argv, code, b"", bytes(said))
+        if answer.code:
+            raise _unavailable(argv, answer.why)
+        yield decode(b"", final=True)
+
+    def _taken(self, process: subprocess.Popen[bytes], deadline: float, said: bytearray) -> Iterator[bytes]:
+        """What is printed, as it comes; errors go to `said`. Raises TimeoutExpired."""
+        with selectors.DefaultSelector() as pipes:
+            for pipe in (cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)):
+                pipes.register(pipe, selectors.EVENT_READ)
+                with suppress(OSError):  # there is a limit to what a user may have of it
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _AHEAD)
+            while pipes.get_map():
+                ready = pipes.select(max(deadline - self.clock(), 0.0))
+                if not ready:
+                    raise subprocess.TimeoutExpired(process.args, self.settings.timeout.total_seconds())
+                for key, _ in ready:
+                    some = os.read(key.fd, _AHEAD)
+                    if not some:
+                        pipes.unregister(key.fileobj)
+                    elif key.fileobj is process.stdout:
+                        yield some
+                    else:
+                        said += some
+
+    @contextmanager
+    def _or_no_answer(self, argv: tuple[str, ...]) -> Iterator[None]:
+        """What goes wrong inside is that no answer came."""
         try:
-            answer = self._heard(argv, process, give_up)
-        except SlurmUnavailableError:
+            yield
+        except (subprocess.TimeoutExpired, OSError) as error:
             self.outcomes[argv[0], "no_answer"] += 1
-            raise
+            late = f"no answer within {self.settings.timeout.total_seconds():g} s"
+            raise _unavailable(argv, late if isinstance(error, subprocess.TimeoutExpired) else error) from error
+
+    def _answer(self, argv: tuple[str, ...], code: int, out: bytes, err: bytes) -> Answer:
+        if code < 0:
+            self.outcomes[argv[0], "no_answer"] += 1
+            raise _unavailable(argv, f"killed by signal {-code}")
+        # What is not UTF-8 is somebody's free text, which nothing is decided by.
+        answer = Answer(code, out.decode(errors="replace"), err.decode(errors="replace"))
         is_ok = answer.code == 0 and not (argv[0] == "scontrol" and answer.complaint)
         said = "ok" if is_ok else "no_answer" if answer.is_no_answer else "refused"
         self.outcomes[argv[0], said] += 1
         return answer
-
-    def _heard(self, argv: tuple[str, ...], process: subprocess.Popen[bytes], give_up: str) -> Answer:
-        try:
-            code, out, err = self._finish(process, give_up)
-        except subprocess.TimeoutExpired as error:
-            raise SlurmUnavailableError(f"{_shown(argv)}: no answer within {error.timeout:g} s") from error
-        except OSError as error:
-            raise SlurmUnavailableError(f"{_shown(argv)}: {error}") from error
-        if code < 0:
-            raise SlurmUnavailableError(f"{_shown(argv)}: killed by signal {-code}")
-        # What is not UTF-8 is somebody's free text, which nothing is decided by.
-        return Answer(code, out.decode(errors="replace"), err.decode(errors="replace"))
 
     def _finish(self, process: subprocess.Popen[bytes], give_up: str) -> tuple[int, bytes, bytes]:
         """Wait for the end, or for `give_up` among the errors. Raises TimeoutExpired."""
@@ -240,6 +284,10 @@ class Commands:
             key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(_SLURM_VARIABLES)
         }
         return inherited | self._ours()
+
+
+def _unavailable(argv: tuple[str, ...], why: object) -> SlurmUnavailableError:
+    return SlurmUnavailableError(f"{_shown(argv)}: {why}")
 
 
 def _shown(argv: tuple[str, ...]) -> str:

@@ -8,9 +8,10 @@ is asked for only where the site goes by it, comes behind the account, and the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 
 from slurm_reserve.errors import ReserveError
 from slurm_reserve.model import Job, Shape
@@ -55,15 +56,16 @@ def job_format(end: str, words: bool = False) -> str:
     return ",".join(first + then) + (f"{PART}," + ",".join(last) if words else "")
 
 
-def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[Job, ...]:
-    """Read what squeue printed for :func:`job_format`, with its header, which tells "no jobs" from "no answer".
+def parse_jobs(parts: Iterable[str], end: str, terms: Terms, words: bool = False) -> tuple[Job, ...]:
+    """Read what squeue prints for :func:`job_format`, with its header, which tells "no jobs" from "no answer".
 
-    The tasks of a pending array that are printed one by one (`squeue -r`) become one record again.
+    It may come in parts of any length, while squeue goes on printing. The tasks of a pending array that are printed one
+    by one (`squeue -r`) become one record again.
     """
     once: dict[str, str] = {}  # what many jobs have in common, kept once; and no longer than the jobs
     rests: dict[int, tuple[int, list[int]]] = {}  # number of a pending array -> where its record is, its tasks
     jobs: list[Job] = []
-    for record in _records(text, end, words):
+    for record in _records(parts, end, words):
         try:
             known = _with_plain_qos(record, end)
             job = _job_with_words(known, end, terms, once) if words else _job(known, terms, once)
@@ -79,6 +81,16 @@ def parse_jobs(text: str, end: str, terms: Terms, words: bool = False) -> tuple[
         if len(tasks) > 1:
             jobs[where] = replace(jobs[where], id=str(jobs[where].job_id), array_tasks=tuple(tasks))
     return tuple(jobs)
+
+
+def with_titles(parts: Iterator[str]) -> tuple[str, Iterator[str]]:
+    """The line of titles, and all parts with it."""
+    begin = ""
+    for part in parts:
+        begin += part
+        if "\n" in part:
+            break
+    return begin.partition("\n")[0], chain([begin], parts)
 
 
 def is_excluded_known(text: str) -> bool:
@@ -151,19 +163,25 @@ def _job_with_words(record: str, end: str, terms: Terms, once: dict[str, str]) -
     return replace(_job(known, terms, once), nice=int(nice), comment=word(comment[:_MOST_COMMENT]))
 
 
-def _records(text: str, end: str, words: bool) -> Iterator[str]:
+def _records(parts: Iterable[str], end: str, words: bool) -> Iterator[str]:
     """The records, one by one; raises when the answer is cut off or has other fields than were asked for.
 
     Not all at once: of a hundred thousand jobs they would be the whole answer once more in memory.
     """
     between = f"{FIELD}{end}\n"
-    if not text.endswith(between):
-        raise unreadable("the list of jobs", text[-160:], "incomplete")
-    until = text.index(between)
-    _check_header(text[:until], end, words)
-    while (begin := until + len(between)) < len(text):
-        until = text.index(between, begin)
-        yield text[begin:until]
+    rest, is_header = "", True
+    for part in parts:
+        rest, begin = rest + part, 0
+        while (until := rest.find(between, begin)) >= 0:
+            record, begin = rest[begin:until], until + len(between)
+            if is_header:
+                _check_header(record, end, words)
+                is_header = False
+            else:
+                yield record
+        rest = rest[begin:]
+    if rest or is_header:
+        raise unreadable("the list of jobs", rest[-160:], "incomplete")
 
 
 def _check_header(titles: str, end: str, words: bool) -> None:

@@ -117,7 +117,7 @@ class PyslurmSlurm(CliSlurm):
         if len(numbers) > MOST_BY_NAME:
             return self._read_jobs()
         with collected_later():
-            found = jobs.parse_jobs(said, end, self._terms, self._words)
+            found = jobs.parse_jobs([said], end, self._terms, self._words)
         return found + self._read_by_number(numbers)
 
     def _read_nodes(self) -> dict[str, Node]:

@@ -40,7 +40,7 @@ def failures(release: str = "") -> dict[str, dict[str, Any]]:
 
 def jobs(scene: str, terms: Terms = Terms(), kind: str = "jobs") -> dict[str, Job]:  # noqa: B008 -- frozen
     """The jobs of a scene by their ids."""
-    found = parse_jobs(recorded(f"{kind}.{scene}"), END, terms)
+    found = parse_jobs([recorded(f"{kind}.{scene}")], END, terms)
     assert len({job.id for job in found}) == len(found)
     return {job.id: job for job in found}
 

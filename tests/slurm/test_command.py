@@ -110,6 +110,53 @@ def test_what_is_not_utf8_is_read_all_the_same(folder: Folder) -> None:
     assert folder.commands().read("squeue") == "caf\N{REPLACEMENT CHARACTER}"
 
 
+def test_a_long_answer_is_given_while_the_command_goes_on(folder: Folder) -> None:
+    folder.has(
+        "squeue", f"echo one; while [ ! -e {folder.path}/taken ]; do sleep 0.01; done; printf 'z\\303'; printf '\\274'"
+    )
+    commands = folder.commands()
+    with commands.printing("squeue") as parts:
+        assert next(parts) == "one\n"
+        (folder.path / "taken").touch()
+        assert "".join(parts) == "z\N{LATIN SMALL LETTER U WITH DIAERESIS}"
+    assert commands.outcomes == {("squeue", "ok"): 1}
+    assert commands.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("script", "why", "outcome"),
+    [
+        ("echo one; echo 'error: Unable to contact slurm controller' >&2; exit 1", "Unable to contact", "no_answer"),
+        ("echo one; echo 'error: Invalid user' >&2; exit 1", "Invalid user", "refused"),
+        ("echo one; kill -9 $$", "killed by signal 9", "no_answer"),
+        ("echo one; exec sleep 60", "no answer within 1 s", "no_answer"),
+        ("echo one; exec >&- 2>&-; exec sleep 60", "no answer within 1 s", "no_answer"),
+    ],
+)
+def test_of_an_answer_that_does_not_end_well_nothing_is_known(
+    folder: Folder, script: str, why: str, outcome: str
+) -> None:
+    folder.has("squeue", script)
+    commands, given = folder.commands(1), list[str]()
+    with pytest.raises(SlurmUnavailableError, match=why), commands.printing("squeue") as parts:
+        given.extend(parts)
+    assert given == ["one\n"]
+    assert commands.outcomes == {("squeue", outcome): 1}
+
+
+def test_however_much_is_said_beside_an_answer_it_is_taken(folder: Folder) -> None:
+    folder.has("squeue", "yes error | head -c 3000000 >&2; echo one; yes two | head -c 3000000; exit 3")
+    with pytest.raises(SlurmUnavailableError, match="error"), folder.commands().printing("squeue") as parts:
+        assert len("".join(parts)) > 0
+
+
+def test_whoever_takes_no_more_leaves_no_command_behind(folder: Folder) -> None:
+    folder.has("squeue", f"echo $$ > {folder.path}/number; echo one; exec sleep 60")
+    with folder.commands().printing("squeue") as parts:
+        next(parts)
+    assert not Path("/proc", (folder.path / "number").read_text().strip()).exists()
+
+
 @pytest.mark.parametrize("name", sorted(failures()))
 def test_slurms_failures_are_told_apart(folder: Folder, name: str) -> None:
     """What slurmctld refused was refused; when it could not be reached nothing is known."""
@@ -172,11 +219,6 @@ def test_a_long_list_that_an_older_release_does_not_know_is_left_out(folder: Fol
     what = CreateReservation("r.lend", frozenset({"n1"}), at, at, frozenset(), "", allowed_partitions=partitions)
     folder.slurm().create_reservation(what)
     assert "AllowedPartitions" not in (folder.path / "asked").read_text()
-
-
-def test_something_else_is_done_while_a_command_runs(folder: Folder) -> None:
-    folder.has("squeue", f"while [ ! -e {folder.path}/done ]; do sleep 0.01; done; echo seen")
-    assert folder.commands().read("squeue", meanwhile=(folder.path / "done").touch) == "seen\n"
 
 
 def test_a_group_that_is_missing_for_a_while_keeps_its_members(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

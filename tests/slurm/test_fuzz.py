@@ -160,14 +160,14 @@ def test_a_configuration_that_lacks_its_end_is_refused_wherever_it_is_cut() -> N
 @pytest.mark.parametrize("path", [*named("jobs"), *named("jobs-one-by-one"), *named("all-jobs")], ids=lambda p: p.stem)
 def test_jobs_are_never_fewer_without_its_being_told_unless_the_cut_is_between_two(path: Any) -> None:
     text = path.read_bytes().decode()
-    whole = parse_jobs(text, END, Terms())
+    whole = parse_jobs([text], END, Terms())
     ends = [i + len(END) + 1 for i in range(len(text)) if text.startswith(END + "\n", i)]
     for length in range(len(text)):
         if length in ends:  # nothing tells it from a shorter answer: Slurm prints no count
-            assert len(parse_jobs(text[:length], END, Terms())) <= len(whole)
+            assert len(parse_jobs([text[:length]], END, Terms())) <= len(whole)
             continue
         with pytest.raises(SlurmUnreadableError):
-            parse_jobs(text[:length], END, Terms())
+            parse_jobs([text[:length]], END, Terms())
 
 
 VALUES = [

@@ -16,9 +16,9 @@ from tests.slurm.record import END
 from tests.slurm.recordings import named, recorded
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "jobs": lambda text: parse_jobs(text, END, Terms()),
-    "jobs-one-by-one": lambda text: parse_jobs(text, END, Terms()),
-    "all-jobs": lambda text: parse_jobs(text, END, Terms()),
+    "jobs": lambda text: parse_jobs([text], END, Terms()),
+    "jobs-one-by-one": lambda text: parse_jobs([text], END, Terms()),
+    "all-jobs": lambda text: parse_jobs([text], END, Terms()),
     "excluded": parse_excluded,
     "nodes": texts.parse_nodes,
     "reservations": texts.parse_reservations,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from slurm_reserve.slurm.jobs import is_excluded_known, parse_excluded, parse_jobs, with_excluded
+from slurm_reserve.slurm.jobs import is_excluded_known, parse_excluded, parse_jobs, with_excluded, with_titles
 from slurm_reserve.slurm.port import SlurmUnreadableError
 from slurm_reserve.slurm.shapes import Terms
 
@@ -61,7 +61,7 @@ def test_every_reason_to_wait_is_read(reason: str) -> None:
 
 
 def test_a_reason_that_names_nodes_is_read() -> None:
-    found = parse_jobs(recorded("jobs.reasons", OLDEST), END, Terms())
+    found = parse_jobs([recorded("jobs.reasons", OLDEST)], END, Terms())
     assert "ReqNodeNotAvail, UnavailableNodes:n3" in {job.reason for job in found}
 
 
@@ -122,13 +122,13 @@ def test_a_job_that_is_over_holds_nothing() -> None:
 
 def test_a_waiting_job_holds_nothing_though_slurmctld_prints_the_node_of_a_run_that_it_lost() -> None:
     text = recorded("jobs.over").replace("RUNNING", "PENDING")
-    (job,) = (job for job in parse_jobs(text, END, Terms()) if job.state == "PENDING")
+    (job,) = (job for job in parse_jobs([text], END, Terms()) if job.state == "PENDING")
     assert (job.nodes, job.is_pending, job.started) == (frozenset(), True, None)
 
 
 def test_a_state_nobody_knows_is_taken_to_hold_nodes() -> None:
     text = recorded("jobs.over").replace("RUNNING", "JUGGLING")
-    (job,) = (job for job in parse_jobs(text, END, Terms()) if job.state == "JUGGLING")
+    (job,) = (job for job in parse_jobs([text], END, Terms()) if job.state == "JUGGLING")
     assert job.nodes == {"n5"}
 
 
@@ -187,9 +187,9 @@ def test_excluded_nodes_are_read_where_the_release_has_the_field(release: str) -
 
 
 def test_no_jobs_are_told_from_no_answer() -> None:
-    assert parse_jobs(recorded("jobs.empty"), END, Terms()) == ()
+    assert parse_jobs([recorded("jobs.empty")], END, Terms()) == ()
     with pytest.raises(SlurmUnreadableError):
-        parse_jobs("", END, Terms())
+        parse_jobs([""], END, Terms())
 
 
 def test_an_answer_that_is_cut_off_anywhere_is_unreadable_or_ends_with_a_whole_job() -> None:
@@ -198,17 +198,28 @@ def test_an_answer_that_is_cut_off_anywhere_is_unreadable_or_ends_with_a_whole_j
         if text[:length].endswith(f"{END}\n"):
             continue
         with pytest.raises(SlurmUnreadableError):
-            parse_jobs(text[:length], END, Terms())
+            parse_jobs([text[:length]], END, Terms())
+
+
+@pytest.mark.parametrize("length", [1, 7, 64, 4096])
+def test_an_answer_in_parts_of_any_length_says_the_same(length: int) -> None:
+    text = recorded("jobs.requests")
+    parts = [text[begin : begin + length] for begin in range(0, len(text), length)]
+    titles, again = with_titles(iter(parts))
+    assert titles == text.partition("\n")[0]
+    assert parse_jobs(again, END, Terms()) == parse_jobs([text], END, Terms())
+    with pytest.raises(SlurmUnreadableError):
+        parse_jobs(parts[:-1], END, Terms())
 
 
 def test_a_guessed_end_of_a_record_forges_no_job() -> None:
     """What ends a record holds a new secret in every call: an account that holds an old one is an account."""
     text = recorded("jobs.requests").replace(END, "secret").replace("strange ", f"strange {END}\n")
-    assert len(parse_jobs(text, "secret", Terms())) == len(REQUESTS)
+    assert len(parse_jobs([text], "secret", Terms())) == len(REQUESTS)
 
 
 def test_a_batch_job_whose_launch_failed_is_one_all_the_same() -> None:
     """BatchFlag counts failed launches: seen as 2 on 25.11, after a node had failed to start the job."""
     text = recorded("jobs.over").replace("\x1f1\x1f(null)\x1f(null)\x1f", "\x1f2\x1f(null)\x1f(null)\x1f")
     assert text != recorded("jobs.over")
-    assert all(job.batch for job in parse_jobs(text, END, Terms()))
+    assert all(job.batch for job in parse_jobs([text], END, Terms()))

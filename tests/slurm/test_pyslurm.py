@@ -41,7 +41,7 @@ def raw(number: int = 7, **known: Any) -> Any:
 def read(*jobs: Any, words: bool = False) -> Any:
     text, partial = render(jobs, "end", words)
     assert is_excluded_known(text)
-    return parse_jobs(text, "end", Terms(), words), partial
+    return parse_jobs([text], "end", Terms(), words), partial
 
 
 def test_a_job_is_read() -> None:

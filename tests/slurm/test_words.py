@@ -31,7 +31,7 @@ def test_they_are_asked_for_behind_the_account() -> None:
 
 
 def test_nice_and_comment_are_read() -> None:
-    first, second, third, *_ = parse_jobs(with_words(("5", "bid=0.08"), ("-10", "(null)")), END, Terms(), words=True)
+    first, second, third, *_ = parse_jobs([with_words(("5", "bid=0.08"), ("-10", "(null)"))], END, Terms(), words=True)
     assert (first.nice, first.comment) == (5, "bid=0.08")
     assert (second.nice, second.comment) == (-10, "")
     assert (third.nice, third.comment) == (0, "")
@@ -40,8 +40,8 @@ def test_nice_and_comment_are_read() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=300))
 def test_a_comment_changes_nothing_but_itself(comment: str) -> None:
-    found = parse_jobs(with_words(("0", comment)), END, Terms(), words=True)
-    plain = parse_jobs(PLAIN, END, Terms())
+    found = parse_jobs([with_words(("0", comment))], END, Terms(), words=True)
+    plain = parse_jobs([PLAIN], END, Terms())
     assert [job.key for job in found] == [job.key for job in plain]
     assert found[1:] == plain[1:]
     assert comment.startswith(found[0].comment)
@@ -51,4 +51,4 @@ def test_a_comment_changes_nothing_but_itself(comment: str) -> None:
 def test_an_answer_without_them_is_unreadable_when_they_were_asked_for_and_the_other_way_round() -> None:
     for text, words in ((PLAIN, True), (with_words(), False), (with_words(("five", "")), True)):
         with pytest.raises(SlurmUnreadableError):
-            parse_jobs(text, END, Terms(), words=words)
+            parse_jobs([text], END, Terms(), words=words)
