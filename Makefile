@@ -48,7 +48,7 @@ test-long: setup ## what takes longer; half an hour
 	@$(BIN)/pytest -q -m long tests/load $(ARGS)
 	@$(BIN)/pytest -q -m long --ignore tests/load --hypothesis-profile=others $(TOGETHER) $(ARGS)
 
-bench: setup    ## the figures of the README, measured here; an hour. ARGS="--json FILE"
+bench: setup    ## the figures of the README, measured here; forty minutes. ARGS="--json FILE"
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-quick: setup ## the same with few rounds; minutes
