@@ -52,6 +52,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     RESULTS.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Of a test that was run again, what was wrong the first time."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"was run again: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def _release() -> str:
     if elsewhere := os.environ.get("BEHAVIOURS_RELEASE"):  # the Slurm that was tested is not this host's
         return elsewhere

@@ -221,7 +221,7 @@ class Commands:
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _AHEAD)
             while pipes.get_map():
                 ready = pipes.select(max(deadline - self.clock(), 0.0))
-                if not ready:
+                if not ready or self.clock() > deadline:
                     raise subprocess.TimeoutExpired(process.args, self.settings.timeout.total_seconds())
                 for key, _ in ready:
                     some = os.read(key.fd, _AHEAD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -107,3 +108,36 @@ def test_a_site_that_does_not_want_it_has_its_borrowers_sent(stage: Stage) -> No
     stage.runs(borrower)
     assert "MAGNETIC" not in stage.reservations()[LEND]["Flags"]
     stage.wait(lambda: sent(stage), says="it says so")
+
+
+def test_without_the_daemon_borrowers_follow_and_the_owner_comes_first(drawing: Stage) -> None:
+    """Killed in the middle: what draws stays, Slurm itself takes the nodes back, and the next daemon finds its way."""
+    first, second, third = (drawing.borrow("bob", "-t30", "--exclusive") for _ in range(3))
+    drawing.runs(first)
+    drawing.runs(second)
+    assert is_drawing(drawing)
+    drawing.end(signal.SIGKILL)
+    drawing.cancel(first)
+    drawing.runs(third)
+    owners = drawing.submit("alice", "-N2", "--exclusive", "-t30", "--reservation=physics")
+    drawing.runs(owners, "n[1-2]")
+    drawing.restart()
+    drawing.wait(lambda: LEND not in drawing.reservations(), says="nothing is lent any more")
+    drawing.never(lambda: any(drawing.field(each, "JobState") == "RUNNING" for each in (second, third)), 2)
+    drawing.cancel(owners)
+    drawing.runs(second)
+    # The other came and went while no daemon looked: it sits out Slurm's own two minutes after a requeue.
+    assert (drawing.field(third, "JobState"), drawing.field(third, "Reason")) == ("PENDING", "BeginTime")
+
+
+def test_who_bids_is_sent_for_slurm_knows_no_bids(drawing: Stage) -> None:
+    drawing.keys = {"lending": {"partitions": ["preempt"], "bid": "nice"}}
+    drawing.end()
+    drawing.site(physics={"owner": {"users": ["alice"]}, "nodes": "n[1-2]"})
+    low, middle, high = (drawing.borrow("bob", "-t30", "--exclusive", f"--nice={nice}") for nice in (90, 50, 10))
+    drawing.restart()
+    drawing.runs(high)
+    drawing.runs(middle)
+    assert "MAGNETIC" not in drawing.reservations()[LEND]["Flags"]
+    assert sent(drawing)
+    assert drawing.field(low, "JobState") == "PENDING"

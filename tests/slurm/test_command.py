@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -142,6 +143,15 @@ def test_of_an_answer_that_does_not_end_well_nothing_is_known(
         given.extend(parts)
     assert given == ["one\n"]
     assert commands.outcomes == {("squeue", outcome): 1}
+
+
+def test_an_answer_without_an_end_is_none(folder: Folder) -> None:
+    folder.has("squeue", "exec yes")
+    with (
+        pytest.raises(SlurmUnavailableError, match=r"no answer within 0\.3 s"),
+        folder.commands(0.3).printing("squeue") as parts,
+    ):
+        deque(parts, maxlen=0)
 
 
 def test_however_much_is_said_beside_an_answer_it_is_taken(folder: Folder) -> None:
