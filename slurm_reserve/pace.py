@@ -108,6 +108,10 @@ class Pace:
         share = self.cost * cycles / passed
         self.load = Load((self._made - first.calls) / passed, self.calls_per_second, share, self.interval)
 
+    def broke_off(self) -> None:
+        """A cycle has failed midway: what was spent since the last measure is no whole cycle's cost."""
+        self._measures.clear()
+
     @property
     def interval(self) -> float:
         """Seconds between two looks when nothing happens: the declared interval, unless that would cost too much."""

@@ -164,6 +164,7 @@ class Rounds:
                 result = cycle.run_once(*parts, beat=self.beat)
         except (ReserveError, ValueError) as error:  # a name or a fact that cannot be: owners wait for who stays
             self.seen = None
+            self._pace.broke_off()
             self._ail(error)
             self._went(begun, error=error)
             return self._pace.poll
@@ -221,7 +222,11 @@ class Rounds:
     def _measure(self) -> None:
         """Ask slurmctld now and then what it spends on us."""
         now = time.monotonic()
-        if self._pace.is_to_measure(now) and (spent := self.slurm.spent()) is not None:
+        if not self._pace.is_to_measure(now):
+            return
+        with self._counted():
+            spent = self.slurm.spent()
+        if spent is not None:
             self._pace.measured(spent, now)
             self.ledger.put("load", "slurmctld", asdict(self._pace.load))
 

@@ -215,10 +215,11 @@ class Commands:
     def _taken(self, process: subprocess.Popen[bytes], deadline: float, said: bytearray) -> Iterator[bytes]:
         """What is printed, as it comes; errors go to `said`. Raises TimeoutExpired."""
         with selectors.DefaultSelector() as pipes:
-            for pipe in (cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)):
-                pipes.register(pipe, selectors.EVENT_READ)
-                with suppress(OSError):  # there is a limit to what a user may have of it
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _AHEAD)
+            out, err = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
+            pipes.register(out, selectors.EVENT_READ)
+            pipes.register(err, selectors.EVENT_READ)
+            with suppress(OSError):  # there is a limit to what a user may have of it
+                fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, _AHEAD)
             while pipes.get_map():
                 ready = pipes.select(max(deadline - self.clock(), 0.0))
                 if not ready or self.clock() > deadline:
@@ -227,7 +228,7 @@ class Commands:
                     some = os.read(key.fd, _AHEAD)
                     if not some:
                         pipes.unregister(key.fileobj)
-                    elif key.fileobj is process.stdout:
+                    elif key.fileobj is out:
                         yield some
                     else:
                         said += some

@@ -116,3 +116,17 @@ def test_an_owner_may_spend_in_advance_and_polls_make_up_for_it() -> None:
     assert found.wait(0.0) == AHEAD
     found.spend(2, 0.0, is_cycle=False)
     assert found.wait_for_owner(0.0) == 1.0
+
+
+def test_cycles_that_failed_make_the_others_no_cheaper() -> None:
+    found = Pace(5.0, 2.0)
+    for number in range(3):
+        found.spend(4, 10.0 * number)
+        found.measured(0.8 * (number + 1), 10.0 * number)
+    for number in range(100):
+        found.spend(1, 30.0 + number)
+        found.broke_off()
+    for number in range(2):
+        found.spend(4, 140.0 + 10 * number)
+        found.measured(2.4 + 0.8 * (number + 1), 140.0 + 10 * number)
+    assert found.cost == pytest.approx(0.8)

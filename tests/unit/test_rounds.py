@@ -70,6 +70,16 @@ def test_what_is_wrong_is_said_once_whichever_command_met_it_first(ledger: Ledge
     ]
 
 
+def test_what_was_measured_before_a_failure_is_not_gone_by_after_it(ledger: Ledger) -> None:
+    failing = Failing(SlurmUnavailableError("squeue -h: late"))
+    rounds = Rounds(site(), failing, ledger, failing, lambda: NOW, failing)  # type: ignore[arg-type]  # it cannot be read
+    now = time.monotonic()
+    rounds._pace.measured(1.0, now)
+    assert not rounds._pace.is_to_measure(now)
+    rounds.step()
+    assert rounds._pace.is_to_measure(now)
+
+
 def test_a_name_that_no_command_can_carry_ends_no_daemon(ledger: Ledger) -> None:
     failing = Failing(ValueError("cannot be given to Slurm"), SlurmUnavailableError("squeue -h: late"))
     rounds = Rounds(site(), failing, ledger, failing, lambda: NOW, failing)  # type: ignore[arg-type]  # it cannot be read
