@@ -52,8 +52,14 @@ _NO_ANSWER = (
 )  # fmt: skip
 _COMPLAINTS = ("error", "invalid", "denied", "no longer", "unable", "transitional")
 _LOOK = 0.2  # seconds between two looks at what a command has said so far
-_AHEAD = 1 << 20  # bytes that a command may print before they are taken
+AHEAD = 1 << 20  # bytes that a command may print before they are taken
 _SHOWN = 300
+
+
+def widen(pipe: IO[bytes]) -> None:
+    """Let a process print far ahead of whoever reads it."""
+    with suppress(OSError):  # there is a limit to what a user may have of it
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, AHEAD)
 
 
 def requests_of(argv: Sequence[str]) -> int:
@@ -218,14 +224,13 @@ class Commands:
             out, err = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
             pipes.register(out, selectors.EVENT_READ)
             pipes.register(err, selectors.EVENT_READ)
-            with suppress(OSError):  # there is a limit to what a user may have of it
-                fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, _AHEAD)
+            widen(out)
             while pipes.get_map():
                 ready = pipes.select(max(deadline - self.clock(), 0.0))
                 if not ready or self.clock() > deadline:
                     raise subprocess.TimeoutExpired(process.args, self.settings.timeout.total_seconds())
                 for key, _ in ready:
-                    some = os.read(key.fd, _AHEAD)
+                    some = os.read(key.fd, AHEAD)
                     if not some:
                         pipes.unregister(key.fileobj)
                     elif key.fileobj is out:

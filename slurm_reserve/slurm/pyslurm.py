@@ -7,13 +7,14 @@ every change: requeue knows no `incomplete`; create, cancel and signal judge by 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib.util
 import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import IO, Any, cast
 
@@ -21,9 +22,11 @@ from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Job, Node, Partition, SlurmConfig
 from slurm_reserve.slurm import jobs, text
 from slurm_reserve.slurm.cli import NODES, CliSlurm, terms
+from slurm_reserve.slurm.command import AHEAD, widen
 from slurm_reserve.slurm.port import SlurmUnavailableError
 
 MODULE = "slurm_reserve.slurm.pyslurm_worker"
+_SHOWN = 300
 MOST_BY_NAME = 500  # with more jobs, or nodes, that pyslurm gives in part, all are read with the commands
 
 
@@ -40,24 +43,38 @@ class Worker:
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, question: str) -> str:
-        """Raises SlurmUnavailableError when there is no answer; the next question starts another process then."""
-        deadline = monotonic() + self._timeout
+    @contextlib.contextmanager
+    def asked(self, question: str) -> Iterator[tuple[Iterator[str], list[str]]]:
+        """Give what is answered part by part, while it is being made, and what is to be read otherwise, once all came.
+
+        Raises SlurmUnavailableError when there is no answer, after the last part at the latest: then nothing of what
+        was given is known. The next question starts another process then, as after an answer that was not taken whole.
+        """
+        deadline, partial, is_whole = monotonic() + self._timeout, list[str](), False
+
+        def parts() -> Iterator[str]:
+            nonlocal is_whole
+            decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+            with _or_no_answer():
+                for some in self._text(process, deadline, partial):
+                    yield decode(some)
+                is_whole = True
+
         try:
-            process = self._process = self._process or self._start()
-            pipe = cast("IO[bytes]", process.stdin)
-            pipe.write(f"{question}\n".encode())
-            pipe.flush()
-            said = self._read(process, int(self._line(process, deadline)), deadline)
-        except (OSError, ValueError) as error:
-            self.close()
-            raise SlurmUnavailableError(f"pyslurm: {error}") from error
-        except BaseException:
-            self.close()
-            raise
-        if said.startswith("!"):
-            raise SlurmUnavailableError(f"pyslurm: {said[1:300]}")
-        return said
+            with _or_no_answer():
+                process = self._process = self._process or self._started()
+                pipe = cast("IO[bytes]", process.stdin)
+                pipe.write(f"{question}\n".encode())
+                pipe.flush()
+            yield parts(), partial
+        finally:
+            if not is_whole:
+                self.close()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        process = self._start()
+        widen(cast("IO[bytes]", process.stdout))
+        return process
 
     def close(self) -> None:
         """End the process, however it is."""
@@ -67,27 +84,48 @@ class Worker:
             with contextlib.suppress(OSError), process:  # closes its pipes, and waits for it
                 pass
 
-    def _line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    def _text(self, process: subprocess.Popen[bytes], deadline: float, partial: list[str]) -> Iterator[bytes]:
+        """The text, as it comes; raises OSError or ValueError when it does not come whole."""
+        while True:
+            kind, size = self._line(process, deadline)
+            if kind == "t":
+                while size:
+                    some = self._some(process, size, deadline)
+                    size -= len(some)
+                    yield some
+                continue
+            said = b""
+            while len(said) < size:
+                said += self._some(process, size - len(said), deadline)
+            if kind != "p":
+                raise OSError(said.decode(errors="replace")[:_SHOWN])
+            partial.extend(filter(None, said.decode().split(",")))
+            return
+
+    def _line(self, process: subprocess.Popen[bytes], deadline: float) -> tuple[str, int]:
         found = b""
         while not found.endswith(b"\n"):
             found += self._some(process, 1, deadline)
-        return found
-
-    def _read(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> str:
-        found = bytearray()
-        while len(found) < size:
-            found += self._some(process, size - len(found), deadline)
-        return found.decode(errors="replace")
+        return chr(found[0]), int(found[1:])
 
     def _some(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
         pipe = cast("IO[bytes]", process.stdout)
         ready, _, _ = select.select([pipe], [], [], max(deadline - monotonic(), 0))
         if not ready:
             raise OSError(f"no answer within {self._timeout:g} s")
-        some = os.read(pipe.fileno(), min(size, 1 << 20))
+        some = os.read(pipe.fileno(), min(size, AHEAD))
         if not some:
             raise OSError("it ended; is it made for this release of Slurm, and is there a slurm.conf?")
         return some
+
+
+@contextlib.contextmanager
+def _or_no_answer() -> Iterator[None]:
+    """What goes wrong inside is that no answer came."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SlurmUnavailableError(f"pyslurm: {error}") from error
 
 
 class PyslurmSlurm(CliSlurm):
@@ -106,43 +144,55 @@ class PyslurmSlurm(CliSlurm):
         self._worker.close()
 
     def _read_nodes_and_jobs(self, config: SlurmConfig) -> tuple[dict[str, Node], tuple[Job, ...]]:
-        """Through pyslurm, but for those that it does not give whole; one job, or a user's, is read with squeue."""
-        nodes = self._read_nodes()
-        self._terms = terms(config, nodes.values())
-        return nodes, self._read_all_jobs()
+        """Through pyslurm, but for those that it does not give whole; one job, or a user's, is read with squeue.
 
-    def _read_all_jobs(self) -> tuple[Job, ...]:
+        What was said of the nodes is understood while pyslurm is at the jobs.
+        """
+        printed, nodes = self._print_nodes(), dict[str, Node]()
+
+        def understand() -> None:
+            nodes.update(text.parse_nodes(printed))
+            self._terms = terms(config, nodes.values())
+
+        return nodes, self._read_all_jobs(understand)
+
+    def _read_all_jobs(self, meanwhile: Callable[[], object]) -> tuple[Job, ...]:
         end = self._token()
-        said, numbers = self._ask(f"jobs {end} words" if self._words else f"jobs {end}", 1)
+        with self._asked(f"jobs {end} words" if self._words else f"jobs {end}", 1) as (parts, numbers):
+            meanwhile()
+            with collected_later():
+                found = jobs.parse_jobs(parts, end, self._terms, self._words)
         if len(numbers) > MOST_BY_NAME:
             return self._read_jobs()
-        with collected_later():
-            found = jobs.parse_jobs([said], end, self._terms, self._words)
         return found + self._read_by_number(numbers)
 
-    def _read_nodes(self) -> dict[str, Node]:
-        said, names = self._ask("nodes", 2)  # it reads partitions besides, as scontrol does
+    def _print_nodes(self) -> str:
+        """What scontrol would print, by name for those that pyslurm does not give whole."""
+        with self._asked("nodes", 2) as (parts, names):  # it reads partitions besides, as scontrol does
+            printed = "".join(parts)
         if len(names) > MOST_BY_NAME:
-            return text.parse_nodes(self._commands.read(*NODES))
-        found = text.parse_nodes(said) if said else {}
-        for_these = self._commands.read(*NODES, ",".join(names)) if names else ""
-        return found | (text.parse_nodes(for_these) if names else {})
+            return self._commands.read(*NODES)
+        return printed + (self._commands.read(*NODES, ",".join(names)) if names else "")
 
     def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
-        return text.parse_partitions(self._ask("partitions", 2)[0], config.preempt_mode or "OFF")
+        with self._asked("partitions", 1) as (parts, _):
+            return text.parse_partitions("".join(parts), config.preempt_mode or "OFF")
 
-    def _ask(self, question: str, requests: int) -> tuple[str, list[str]]:
+    @contextlib.contextmanager
+    def _asked(self, question: str, requests: int) -> Iterator[tuple[Iterator[str], list[str]]]:
         """What the worker writes, and the names of what must be read otherwise."""
         self._commands.calls["pyslurm"] += 1
         self._commands.requests += requests
+        started = monotonic()
         try:
-            answer = self._worker.ask(question)
+            with self._worker.asked(question) as answer:
+                yield answer
         except SlurmUnavailableError:
             self._commands.outcomes["pyslurm", "no_answer"] += 1
             raise
+        finally:
+            self._commands.seconds += monotonic() - started
         self._commands.outcomes["pyslurm", "ok"] += 1
-        said, newline, partial = answer.rpartition("\n")
-        return said + newline, partial.split(",") if partial else []
 
     def _read_by_number(self, numbers: list[str]) -> tuple[Job, ...]:
         """Those that pyslurm does not give whole; one that has ended since is no more."""

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 _MINUTES_OF_A_DAY = 24 * 60
 
 
-def nodes(found: Iterable[Any]) -> tuple[str, list[str]]:
-    """The lines of `scontrol -o -d show node`, and the names of the nodes that must be read otherwise."""
-    lines, partial = [], []
+def nodes(found: Iterable[Any], partial: list[str]) -> str:
+    """The lines of `scontrol -o -d show node`; `partial` gets the names of the nodes that must be read otherwise."""
+    lines = []
     for node in found:
         if node.configured_gres:
             partial.append(str(node.name))
         else:
             lines.append(_node(node))
-    return "".join(lines), partial
+    return "".join(lines)
 
 
 def partitions(found: Iterable[Any]) -> str:
@@ -36,6 +37,7 @@ def limit(minutes: int | str | None) -> str:
     return f"{days}-{rest // 60:02}:{rest % 60:02}:00"
 
 
+@lru_cache(16384)
 def time(at: int | None) -> str:
     """A time in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") if at else "N/A"

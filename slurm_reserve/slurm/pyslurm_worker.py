@@ -2,12 +2,16 @@
 
 pyslurm holds the GIL while slurmctld is asked, and reads slurm.conf when it is imported: so whoever needs it runs it
 here, and ends this process when it hangs. For each line of input, `jobs END`, `jobs END words`, `nodes` or
-`partitions`, one answer is written: a line with its length, and then what squeue would have printed for
-:func:`slurm_reserve.slurm.jobs.job_format`, or scontrol, so that it is understood by the same code. An answer that
-begins with "!" says why there is none.
+`partitions`, one answer is written, in blocks: a line with a letter and a length, and then so many bytes. Blocks of `t`
+hold what squeue would have printed for :func:`slurm_reserve.slurm.jobs.job_format`, or scontrol, so that it is
+understood by the same code, while the next is being made. The last block is one of `p`, or of `e`, which says why there
+is no answer.
 
-What pyslurm does not give whole is named in a last line: jobs that ask for GRES, nodes that have some. It keeps of
+What pyslurm does not give whole is named in `p`: jobs that ask for GRES, nodes that have some. It keeps of
 `gres/gpu:2` for a job, a task or a socket neither type nor count, and raises on what is asked for each GPU.
+
+Most of the time goes to pyslurm's own reading, so each of its properties is read once, and what many jobs have in
+common is put into words once.
 """
 
 from __future__ import annotations
@@ -16,14 +20,19 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
+from slurm_reserve.garbage import collected_later
 from slurm_reserve.slurm import jobs, pyslurm_text, shapes
 
 _END = re.compile(r"[0-9a-z-]+")
+_AT_ONCE = 500  # records of a block
+_ALIKE = 16384  # requests, and kinds of jobs, that are kept in words
 _ENDED = frozenset(
     {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
@@ -31,96 +40,142 @@ _ENDED = frozenset(
     }
 )  # fmt: skip
 
+_ASKED = (
+    "num_nodes", "max_nodes", "cpus", "ntasks", "cpus_per_task", "ntasks_per_node", "min_cpus_per_node",
+    "memory_per_cpu", "memory_per_node", "required_nodes", "excluded_nodes", "resource_sharing",
+    "requires_contiguous_nodes", "cores_reserved_for_system", "threads_reserved_for_system", "sockets_per_node",
+    "cores_per_socket", "threads_per_core", "ntasks_per_socket", "ntasks_per_core", "ntasks_per_board",
+    "required_switches", "temporary_disk_per_node", "requires_node_reboot",
+)  # fmt: skip
+_KNOWN = (
+    "heterogeneous_id", "user_id", "partition", "qos", "state", "reservation", "allocated_nodes", "priority",
+    "requeue_count", "time_limit", "submit_time", "start_time", "end_time", "eligible_time", "is_batch_job",
+    "state_reason", "account",
+)  # fmt: skip
+_asked, _known = attrgetter(*_ASKED), attrgetter(*_KNOWN)
+_gres = attrgetter("tres_per_node", "tres_per_job", "tres_per_socket", "tres_per_task")
+_NO_GRES = (None, None, None, None)
 
-def render(found: Iterable[Any], end: str, words: bool) -> tuple[str, list[str]]:
-    """What squeue would print of pyslurm's jobs, and the numbers of those that must be read otherwise."""
+
+def render(found: Iterable[Any], end: str, words: bool, partial: list[str]) -> Iterator[str]:
+    """What squeue would print of pyslurm's jobs, in parts; `partial` gets the numbers of those to be read otherwise."""
     last = f"{jobs.FIELD}{end}\n"
     header = jobs.FIELD.join(field.upper() for field in shapes.FIELDS) + jobs.PART + _joined(jobs.WHO)
     records = [header + (f"{jobs.FIELD}{end}{jobs.PART}NICE{jobs.FIELD}COMMENT" if words else "")]
-    partial = []
     for job in found:
-        state = str(job.state)
-        if state in _ENDED:
+        if job.state in _ENDED:
             continue
         if _asks_for_gres(job):
             partial.append(str(job.id))
             continue
-        asked, who = request(job), identity(job, state)
-        record = jobs.FIELD.join(asked[field] for field in shapes.FIELDS) + jobs.PART + jobs.FIELD.join(who)
+        record = f"{_request(job)}{jobs.PART}{_identity(job)}"
         said = f"{jobs.FIELD}{end}{jobs.PART}{job.nice or 0}{jobs.FIELD}{job.comment or ''}" if words else ""
         records.append(record + said)
-    return last.join(records) + last, partial
+        if len(records) == _AT_ONCE:
+            yield last.join(records) + last
+            records.clear()
+    if records:
+        yield last.join(records) + last
 
 
-def request(job: Any) -> Mapping[str, str]:
-    """What the job asks for, under the names of squeue's fields."""
-    tres = _tres(job)
-    per_cpu, per_node = job.memory_per_cpu, job.memory_per_node
-    system = job.cores_reserved_for_system or job.threads_reserved_for_system
-    asked: dict[str, object] = {
-        "NumNodes": job.num_nodes or 0,
-        "MaxNodes": job.max_nodes or job.num_nodes or 0,  # squeue prints its estimate, too
-        "NumCPUs": job.cpus,
-        "NumTasks": job.ntasks,
-        "cpus-per-task": job.cpus_per_task,
-        "NTPerNode": job.ntasks_per_node or 0,
-        "MinCPUs": job.min_cpus_per_node or 0,
-        "MinMemory": f"{per_cpu or per_node or 0}M",
+def _request(job: Any) -> str:
+    """What the job asks for, in squeue's words."""
+    return _request_in_words(_asked(job), tuple(job.constraints or ()), _tres(job))
+
+
+@lru_cache(_ALIKE)
+def _request_in_words(asked: tuple[Any, ...], features: tuple[str, ...], tres: str | None) -> str:
+    job = dict(zip(_ASKED, asked, strict=True))
+    memory = job["memory_per_cpu"] or job["memory_per_node"] or 0
+    if tres is None:
+        whole = memory * job["cpus"] if job["memory_per_cpu"] else memory
+        tres = f"cpu={job['cpus']},mem={whole}M,node=1"
+    told: dict[str, object] = {
+        "NumNodes": job["num_nodes"] or 0,
+        "MaxNodes": job["max_nodes"] or job["num_nodes"] or 0,  # squeue prints its estimate, too
+        "NumCPUs": job["cpus"],
+        "NumTasks": job["ntasks"],
+        "cpus-per-task": job["cpus_per_task"],
+        "NTPerNode": job["ntasks_per_node"] or 0,
+        "MinCPUs": job["min_cpus_per_node"] or 0,
+        "MinMemory": f"{memory}M",
         "tres-alloc": tres,
-        "Feature": ",".join(job.constraints or ()),
-        "ReqNodes": job.required_nodes or "",
-        "ExcNodes": job.excluded_nodes or "",
-        "OverSubscribe": job.resource_sharing,
+        "Feature": ",".join(features),
+        "ReqNodes": job["required_nodes"] or "",
+        "ExcNodes": job["excluded_nodes"] or "",
+        "OverSubscribe": job["resource_sharing"],
         "Exclusive": "",
-        "Contiguous": int(bool(job.requires_contiguous_nodes)),
-        "CoreSpec": system,
-        "Sockets": job.sockets_per_node,
-        "Cores": job.cores_per_socket,
-        "Threads": job.threads_per_core,
-        "NTPerSocket": job.ntasks_per_socket,
-        "NTPerCore": job.ntasks_per_core,
-        "NTPerBoard": job.ntasks_per_board,
-        "ReqSwitch": job.required_switches or 0,
-        "MinTmpDisk": job.temporary_disk_per_node or 0,
-        "Reboot": int(bool(job.requires_node_reboot)),
+        "Contiguous": int(bool(job["requires_contiguous_nodes"])),
+        "CoreSpec": job["cores_reserved_for_system"] or job["threads_reserved_for_system"],
+        "Sockets": job["sockets_per_node"],
+        "Cores": job["cores_per_socket"],
+        "Threads": job["threads_per_core"],
+        "NTPerSocket": job["ntasks_per_socket"],
+        "NTPerCore": job["ntasks_per_core"],
+        "NTPerBoard": job["ntasks_per_board"],
+        "ReqSwitch": job["required_switches"] or 0,
+        "MinTmpDisk": job["temporary_disk_per_node"] or 0,
+        "Reboot": int(bool(job["requires_node_reboot"])),
     }
-    return {field: _text(asked.get(field)) for field in shapes.FIELDS}
+    return jobs.FIELD.join(_text(told.get(field)) for field in shapes.FIELDS)
 
 
-def identity(job: Any, state: str) -> list[str]:
+def _identity(job: Any) -> str:
     """Who, where and when, in the order of squeue's fields."""
-    array = job.array_id
-    return [
-        str(job.id),
-        str(array or job.id),
-        _tasks(job) if array else "N/A",
-        _text(job.heterogeneous_id),
-        _user(job.user_id),
-        job.partition or "",
-        job.qos or "",
-        state,
-        job.reservation or "",
-        job.allocated_nodes or "",
-        str(job.priority or 0),
-        str(job.requeue_count or 0),
-        pyslurm_text.limit(job.time_limit),
-        *(pyslurm_text.time(at) for at in (job.submit_time, job.start_time, _end(job), job.eligible_time)),
-        str(int(bool(job.is_batch_job))),
-        ",".join(job.licenses or ()),
-        _dependency(job),
-        job.state_reason or "None",
-        job.account or "",
-    ]
+    number, array = job.id, job.array_id
+    tasks = _tasks(job) if array else "N/A"
+    licenses, dependency = job.licenses, _dependency(job)
+    who = _who_in_words(_known(job), ",".join(licenses) if licenses else "", dependency)
+    return jobs.FIELD.join((str(number), str(array or number), tasks, who))
+
+
+@lru_cache(_ALIKE)
+def _who_in_words(known: tuple[Any, ...], licenses: str, dependency: str) -> str:
+    (
+        het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted, started, ends,
+        eligible, batch, reason, account,
+    ) = known  # fmt: skip
+    return jobs.FIELD.join(
+        (
+            _text(het),
+            _user(user),
+            partition or "",
+            qos or "",
+            state,
+            reservation or "",
+            nodes or "",
+            str(priority or 0),
+            str(restarts or 0),
+            pyslurm_text.limit(limit),
+            *(pyslurm_text.time(at) for at in (submitted, started, _end(ends, limit), eligible)),
+            str(int(bool(batch))),
+            licenses,
+            dependency,
+            reason or "None",
+            account or "",
+        )
+    )
 
 
 def _asks_for_gres(job: Any) -> bool:
     """Read without harm: of these pyslurm's other properties raise."""
-    asked = job.requested_tres
-    return bool((asked and asked.gres) or job.gres_per_node or job.tres_per_node or job.tres_per_job)
+    asked = _gres(job)
+    if asked == _NO_GRES:
+        return False
+    node, whole, socket, task = asked
+    return bool(node or whole or socket or task.gres)
 
 
-def _tres(job: Any) -> str:
-    found = (job.requested_tres if job.state == "PENDING" else job.allocated_tres) or job.requested_tres
+def _tres(job: Any) -> str | None:
+    """What it has or is to get; None for what can be said without it, for to read it takes more than all the others.
+
+    Where slurmctld names one node for a job that has never run that is no less than the job's minimum: an estimate is
+    of the nodes that the job would get. (Of a heterogeneous job's parts it is not.)
+    """
+    is_waiting = job.state == "PENDING"
+    if is_waiting and job.num_nodes == 1 and not job.requeue_count and job.heterogeneous_id is None:
+        return None
+    found = (None if is_waiting else job.allocated_tres) or job.requested_tres
     if found is None:
         return ""
     unit = {"mem": "M"}
@@ -130,16 +185,16 @@ def _tres(job: Any) -> str:
 
 def _tasks(job: Any) -> str:
     """The pending tasks of an array with their limit, or the one task that this is. Task 0 is given as None."""
-    waiting, most = job.array_tasks_waiting, job.array_tasks_parallel
+    waiting = job.array_tasks_waiting
     if waiting:
+        most = job.array_tasks_parallel
         return f"{waiting}%{most}" if most else str(waiting)
     return str(job.array_task_id or 0)
 
 
-def _end(job: Any) -> int | None:
+def _end(at: int | None, limit: object) -> int | None:
     """When it ends; of a job without a time limit squeue tells none, and pyslurm one in a year."""
-    end: int | None = job.end_time
-    return end if isinstance(job.time_limit, int) or (end or 0) <= time.time() else None
+    return at if isinstance(limit, int) or (at or 0) <= time.time() else None
 
 
 def _dependency(job: Any) -> str:
@@ -169,33 +224,66 @@ def _joined(names: Iterable[str]) -> str:
     return jobs.FIELD.join(name.upper() for name in names)
 
 
-def answer(line: str) -> str:
-    """What is written for one line of input."""
-    pyslurm: Any = import_module("pyslurm")  # reads slurm.conf; ends the process when there is none
+@contextmanager
+def without_statistics() -> Iterator[None]:
+    """Half of the time that pyslurm takes to read many jobs goes to dir(), asked of the empty statistics of each.
+
+    They are 0 anyhow, and nobody here looks at them. Of a pyslurm that makes them otherwise nothing is changed.
+    """
+    stats: Any = import_module("pyslurm.db.stats")
+    was = getattr(stats, "instance_to_dict", None)
+    if was is None:
+        yield
+        return
+    stats.instance_to_dict = lambda _: {}
     try:
-        match line.split():
-            case ["jobs", end, *words] if _END.fullmatch(end):
-                text, partial = render(pyslurm.Jobs.load().values(), end, bool(words))
-            case ["nodes"]:
-                text, partial = pyslurm_text.nodes(pyslurm.Nodes.load().values())
-            case ["partitions"]:
-                text, partial = pyslurm_text.partitions(pyslurm.Partitions.load().values()), []
-            case _:
-                return "!not a question"
-    except pyslurm.RPCError as error:
-        return f"!{error}"
-    return f"{text}{','.join(partial)}"
+        yield
+    finally:
+        stats.instance_to_dict = was
+
+
+def answer(line: str) -> Iterator[tuple[str, str]]:
+    """The blocks that are written for one line of input, each with its letter.
+
+    What pyslurm gave is let go only after the last: to free many jobs takes a while, which nobody waits for then.
+    """
+    pyslurm: Any = import_module("pyslurm")  # reads slurm.conf; ends the process when there is none
+    partial: list[str] = []
+    match line.split():
+        case ["jobs", end, *words] if _END.fullmatch(end):
+            with without_statistics():
+                found = pyslurm.Jobs.load().values()
+            for part in render(found, end, bool(words), partial):
+                yield "t", part
+        case ["nodes"]:
+            found = pyslurm.Nodes.load().values()
+            yield "t", pyslurm_text.nodes(found, partial)
+        case ["partitions"]:
+            found = pyslurm.Partitions.load().values()
+            yield "t", pyslurm_text.partitions(found)
+        case _:
+            raise ValueError("not a question")
+    yield "p", ",".join(partial)
 
 
 def main() -> None:
     """Answer until the input ends."""
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # pyslurm prints; that is no part of an answer
-    for line in sys.stdin:
-        said = answer(line).encode(errors="replace")
-        out.write(b"%d\n" % len(said))
+
+    def write(kind: str, text: str) -> None:
+        said = text.encode(errors="replace")
+        out.write(b"%s%d\n" % (kind.encode(), len(said)))
         out.write(said)
         out.flush()
+
+    for line in sys.stdin:
+        try:
+            with collected_later():
+                for kind, text in answer(line):
+                    write(kind, text)
+        except Exception as error:  # pyslurm's own kind is not known before it is imported
+            write("e", str(error))
 
 
 if __name__ == "__main__":

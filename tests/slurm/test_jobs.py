@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from slurm_reserve.slurm.jobs import is_excluded_known, parse_excluded, parse_jobs, with_excluded, with_titles
+from slurm_reserve.model import Job
+from slurm_reserve.slurm.jobs import FIELD, is_excluded_known, parse_excluded, parse_jobs, with_excluded, with_titles
 from slurm_reserve.slurm.port import SlurmUnreadableError
 from slurm_reserve.slurm.shapes import Terms
 
@@ -15,6 +17,24 @@ from tests.slurm.recordings import OLDEST, jobs, recorded, releases_with, reques
 pytestmark = pytest.mark.usefixtures("release")
 
 ONE = frozenset({"n1"})
+
+
+def test_what_is_printed_alike_is_read_once_and_as_if_alone(release: str) -> None:
+    printed = recorded("jobs.requests", release)
+    header, *records = printed.split(f"{FIELD}{END}\n")[:-1]
+    alone = [job for record in records for job in parse_jobs([_answer(header, record)], END, Terms())]
+    plain = [number for number, job in enumerate(alone) if not job.array_tasks and "_" not in job.id]
+    records, alone = [records[number] for number in plain], [alone[number] for number in plain]
+    twice = parse_jobs([_answer(header, *records, *records)], END, Terms())
+    assert len(twice) > len(REQUESTS)
+    assert list(twice) == [*alone, *alone]
+    assert {type(job) for job in twice} == {Job}
+    with pytest.raises(FrozenInstanceError):
+        twice[0].user = "mallory"  # type: ignore[misc]  # that it cannot be set is what is tested
+
+
+def _answer(*records: str) -> str:
+    return "".join(f"{record}{FIELD}{END}\n" for record in records)
 
 
 # Who, where, when

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from slurm_reserve.site import Backend, SlurmSettings
-from slurm_reserve.slurm import backend, pyslurm_text
+from slurm_reserve.slurm import backend, pyslurm_text, pyslurm_worker
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.jobs import is_excluded_known, parse_jobs
 from slurm_reserve.slurm.port import SlurmUnavailableError
@@ -39,7 +40,8 @@ def raw(number: int = 7, **known: Any) -> Any:
 
 
 def read(*jobs: Any, words: bool = False) -> Any:
-    text, partial = render(jobs, "end", words)
+    partial: list[str] = []
+    text = "".join(render(jobs, "end", words, partial))
     assert is_excluded_known(text)
     return parse_jobs([text], "end", Terms(), words), partial
 
@@ -75,9 +77,47 @@ def test_the_rest_of_an_array_has_its_tasks_and_its_limit() -> None:
 
 
 def test_what_asks_for_gres_is_read_otherwise() -> None:
-    (found, partial) = read(raw(), raw(8, requested_tres=tres({"gpu": 1}, cpu=1)))
+    (found, partial) = read(raw(), raw(8, tres_per_node=tres({"gpu": 1}, cpu=1)))
     assert [job.id for job in found] == ["7"]
     assert partial == ["8"]
+
+
+@pytest.mark.parametrize("which", ["tres_per_job", "tres_per_socket", "tres_per_task"])
+def test_gres_is_seen_however_it_is_asked_for(which: str) -> None:
+    assert read(raw(8, **{which: tres({"gpu": 1})})) == ((), ["8"])
+
+
+def test_cpus_for_each_task_are_no_gres() -> None:
+    ((job,), partial) = read(raw(tres_per_task=tres(cpu=2), cpus_per_task=2, cpus=2))
+    assert (job.shape.cpus_per_task, partial) == (2, [])
+
+
+@pytest.mark.parametrize(
+    "known", [{"num_nodes": 2}, {"requeue_count": 1}, {"heterogeneous_id": 7}, {"state": "CONFIGURING"}]
+)
+def test_the_least_number_of_nodes_is_read_where_the_estimate_may_be_less(known: dict[str, Any]) -> None:
+    ((job,), _) = read(raw(**known, requested_tres=tres(cpu=3, mem=3000, node=3)))
+    assert job.shape.min_nodes == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"memory_per_cpu": 1000}, (1000, 0)),
+        ({"memory_per_node": 1000}, (0, 1000)),
+    ],
+)
+def test_memory_is_told_from_that_of_a_cpu_without_the_total(known: dict[str, Any], expected: tuple[int, int]) -> None:
+    ((job,), _) = read(raw(cpus=4, **known))
+    assert (job.shape.memory_per_cpu, job.shape.memory_per_node, job.shape.min_nodes) == (*expected, 1)
+
+
+def test_many_jobs_come_in_parts() -> None:
+    found = [raw(number, account=f"a{number % 3}") for number in range(1, 1202)]
+    parts = list(pyslurm_worker.render(found, "end", False, []))
+    assert len(parts) == 3
+    read_back = parse_jobs(parts, "end", Terms())
+    assert [(job.job_id, job.account) for job in read_back] == [(job.id, job.account) for job in found]
 
 
 def test_free_text_changes_nothing_but_itself() -> None:
@@ -95,9 +135,21 @@ def worker(script: str, timeout: float = 5) -> Worker:
     return Worker(start, timeout)
 
 
+def ask(of: Worker, question: str = "x") -> tuple[str, list[str]]:
+    with of.asked(question) as (parts, partial):
+        return "".join(parts), partial
+
+
 def test_an_answer_is_read_in_full_and_the_process_is_asked_again() -> None:
-    asked = worker("while read it; do printf '%s\\n%s' ${#it} $it; done")
-    assert [asked.ask("abc"), asked.ask("de")] == ["abc", "de"]
+    asked = worker("while read it; do printf 't%s\\n%st2\\n..p3\\n8,9' ${#it} $it; done")
+    assert ask(asked, "abc") == ("abc..", ["8", "9"])
+    assert ask(asked, "de") == ("de..", ["8", "9"])
+    asked.close()
+
+
+def test_a_letter_that_is_cut_in_two_is_one_letter() -> None:
+    asked = worker(r"read it; printf 't1\n\303t1\n\251p0\n'")
+    assert ask(asked) == ("é", [])
     asked.close()
 
 
@@ -105,31 +157,41 @@ def test_a_process_that_hangs_is_killed_and_another_one_asked() -> None:
     processes = []
 
     def start() -> subprocess.Popen[bytes]:
-        script = "printf '1\\nx'; cat >/dev/null" if processes else "cat >/dev/null"
+        script = "printf 't1\\nxp0\\n'; cat >/dev/null" if processes else "printf 't1\\n'; cat >/dev/null"
         processes.append(subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         return processes[-1]
 
     asked = Worker(start, 0.5)
     with pytest.raises(SlurmUnavailableError, match=r"no answer within 0\.5 s"):
-        asked.ask("hung")
+        ask(asked, "hung")
     assert processes[0].returncode is not None
-    assert asked.ask("again") == "x"
+    assert ask(asked, "again") == ("x", [])
     asked.close()
     assert processes[1].returncode is not None
+
+
+def test_an_answer_that_is_not_taken_whole_is_not_taken_for_the_next_ones() -> None:
+    asked = worker("while read it; do printf 't%s\\n%sp0\\n' ${#it} $it; done")
+    with pytest.raises(ZeroDivisionError), asked.asked("abc"):
+        raise ZeroDivisionError
+    assert ask(asked, "de") == ("de", [])
+    asked.close()
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         ("exit 1", "ended|pipe"),
-        ("read it; printf '5\\n!down'", "down"),
-        ("read it; printf '100\\nhalf'", "ended"),
+        ("read it; printf 'e4\\ndown'", "down"),
+        ("read it; printf 't3\\nhale4\\ndown'", "down"),
+        ("read it; printf 't100\\nhalf'", "ended"),
+        ("read it; printf 't4\\nhalf'", "ended"),
         ("read it; printf 'rubbish\\n'", "invalid literal"),
     ],
 )
 def test_half_an_answer_is_none(script: str, said: str) -> None:
     with pytest.raises(SlurmUnavailableError, match=said):
-        worker(script).ask("x")
+        ask(worker(script))
 
 
 # Which adapter
@@ -155,8 +217,9 @@ def raw_node(name: str, **known: Any) -> Any:
 
 def test_a_node_is_read_whatever_somebody_wrote_about_it() -> None:
     said = "looked at\nNodeName=n2 CPUTot=1"
-    text, partial = pyslurm_text.nodes(
-        [raw_node("n1", reason=said, reason_user="root", memory_reserved_for_system=1000)]
+    partial: list[str] = []
+    text = pyslurm_text.nodes(
+        [raw_node("n1", reason=said, reason_user="root", memory_reserved_for_system=1000)], partial
     )
     (node,) = parse_nodes(text).values()
     assert (node.name, node.states, node.partitions) == ("n1", {"IDLE", "DRAIN"}, {"main", "preempt"})
@@ -167,7 +230,8 @@ def test_a_node_is_read_whatever_somebody_wrote_about_it() -> None:
 
 
 def test_a_node_with_gres_is_left_to_the_commands() -> None:
-    text, partial = pyslurm_text.nodes([raw_node("n1", configured_gres={"gpu:a100": 2}), raw_node("n2")])
+    partial: list[str] = []
+    text = pyslurm_text.nodes([raw_node("n1", configured_gres={"gpu:a100": 2}), raw_node("n2")], partial)
     assert (list(parse_nodes(text)), partial) == (["n2"], ["n1"])
 
 
@@ -180,3 +244,17 @@ def test_a_partition_is_read() -> None:
     assert (partition.nodes, partition.tier, partition.preempt_mode) == ({"n1", "n2", "n3", "n4"}, 1, "REQUEUE")
     assert (partition.max_time, partition.default_time) == (timedelta(minutes=1500), None)
     assert partition.exclusive
+
+
+# What pyslurm does besides
+
+
+@pytest.mark.parametrize("known", [{"instance_to_dict": dict}, {}])
+def test_pyslurm_makes_no_statistics_while_it_reads_and_is_left_as_it_was(
+    known: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = SimpleNamespace(**known)
+    monkeypatch.setitem(sys.modules, "pyslurm.db.stats", stats)
+    with pyslurm_worker.without_statistics():
+        assert [made(object()) for made in vars(stats).values()] == [{}] * len(known)
+    assert vars(stats) == known
