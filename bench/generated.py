@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Cluster, Partition, SlurmConfig
 from slurm_reserve.site import DaemonSettings, Lending, Owner, ReservationSpec, Site
 from slurm_reserve.slurm.jobs import parse_jobs
@@ -59,7 +60,8 @@ class Answers:
             version="22.05.8", preempt_type="preempt/partition_prio", preempt_mode="REQUEUE",
             select_type_parameters="CR_CORE_MEMORY",
         )  # fmt: skip
-        jobs = parse_jobs([self.jobs], END, Terms())
+        with collected_later():
+            jobs = parse_jobs([self.jobs], END, Terms())
         return Cluster(NOW, nodes, parse_reservations(self.reservations), jobs, both, config)
 
 

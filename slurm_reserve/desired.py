@@ -41,6 +41,8 @@ def period(spec: ReservationSpec, now: datetime) -> tuple[datetime, datetime]:
 def conflicts(cluster: Cluster, nodes: Iterable[str], start: datetime, end: datetime, own: Iterable[str]) -> list[str]:
     """Names of other reservations that bind any of the nodes at any time of the period; maintenance does not bind."""
     wanted, mine = frozenset(nodes), frozenset(own)
+    if not wanted:
+        return []
     return sorted(
         other.name
         for other in cluster.reservations.values()

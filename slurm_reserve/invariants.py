@@ -74,14 +74,13 @@ def _only_borrowers(view: View, plan: Plan) -> Iterator[str]:
     """2. Whom we place, evict or end."""
     jobs, is_ending = view.touched, any(isinstance(action, ExpireJob) for action in plan.actions)
     known = {job.key: job for job in view.cluster.jobs} if is_ending else {}
+    lent = {loan.job.key for loan in plan.loans}
     for loan in plan.loans:
         if not view.is_borrower(loan.job):
             yield f"2: job {loan.job.id} is lent to but is no borrower"
     for action in plan.actions:
-        if isinstance(action, AttachJob) and action.reservation.endswith(LEND_SUFFIX):
-            lent = {loan.job.key for loan in plan.loans}
-            if action.job not in lent:
-                yield f"2: job {action.job.id} is sent to {action.reservation} without a loan"
+        if isinstance(action, AttachJob) and action.job not in lent and action.reservation.endswith(LEND_SUFFIX):
+            yield f"2: job {action.job.id} is sent to {action.reservation} without a loan"
         if not isinstance(action, NotifyJob | EvictJob | ExpireJob):
             continue
         job = known.get(action.job) if isinstance(action, ExpireJob) else jobs.get(action.job)

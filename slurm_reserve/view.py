@@ -83,7 +83,7 @@ class View:
     @cached_property
     def pending(self) -> tuple[Job, ...]:
         """Waiting jobs, in no order: there may be a hundred thousand."""
-        return tuple(job for job in self.cluster.jobs if job.state == "PENDING" and not job.nodes)
+        return tuple([job for job in self.cluster.jobs if job.state == "PENDING" and not job.nodes])
 
     @cached_property
     def waiting_borrowers(self) -> tuple[Job, ...]:
@@ -94,8 +94,7 @@ class View:
         """
         ours = self.lend_names | {""}
         lendable, qos = self._lendable, self.site.lending.qos
-        found = [job for job in self.pending if lendable[job.partitions] or job.qos in qos]
-        found = [job for job in found if job.reservation in ours]
+        found = [j for j in self.pending if (lendable[j.partitions] or j.qos in qos) and j.reservation in ours]
         lending = self.site.lending
         if lending.bid is BidBy.NONE:
             sent, others = [j for j in found if j.reservation], [j for j in found if not j.reservation]
