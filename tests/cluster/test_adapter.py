@@ -13,6 +13,7 @@ from slurm_reserve.model import Job, JobKey
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.port import SlurmError, SlurmRefusedError, SlurmUnavailableError
+from slurm_reserve.slurm.text import parse_spent
 
 pytestmark = [pytest.mark.cluster, pytest.mark.each_release]
 
@@ -407,3 +408,17 @@ def test_an_operator_can_do_it_all_and_sees_qos() -> None:
         ]
         slurm.cancel_job(key)
         slurm.delete_reservation("physics")
+
+
+def test_slurmctld_counts_the_calls_that_the_adapter_counts(lab: Lab, slurm: CliSlurm) -> None:
+    job = lab.sbatch("alice", "-H")
+    slurm.observe()  # finds out what this release knows
+    (_, before), made = parse_spent(lab.run(["sdiag"]).stdout, 0), slurm.requests
+    slurm.observe()
+    slurm.read_job(job)
+    slurm.read_submission(["alice"], ["n1"])
+    slurm.create_reservation(new())
+    slurm.delete_reservation("physics")
+    seconds, after = parse_spent(lab.run(["sdiag"]).stdout, 0)
+    assert seconds > 0
+    assert after - before == pytest.approx(slurm.requests - made, abs=2)  # sdiag is not counted in its own answer
