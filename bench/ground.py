@@ -22,7 +22,7 @@ KILL_WAIT, NOTICE = 5, 10  # seconds; slurmd makes 7.5 of the 5
 BUSY = "bf_interval=5,bf_max_job_part=50"
 SLOWEST = 180.0  # seconds to wait for anything
 ARRAY = 1000
-CALLS = 20  # a second
+CALLS = 60  # a second
 OWNERS = ("idle", "woken", "net", "polled", "heeds", "ignores")  # reservation and owner have one name; a node each
 NODES = {name: f"n{number}" for number, name in enumerate(OWNERS, start=1)}
 THEIRS = {
@@ -100,7 +100,7 @@ class Ground:
         self.scheduler = ""  # SchedulerParameters
         self._borrowers: dict[str, str] = {}  # name -> the job that borrows its node
         self.daemon_uid = lab.spec.uid(self.stage.user)
-        # Here something happens every three seconds: the shipped limit of 2 calls a second is for steadier owners.
+        # Here something happens all the time: the shipped limit of 2 calls a second is for steadier owners.
         self.stage.keys = {"slurm": {"max_calls_per_second": CALLS}, "daemon": {"poll": "5s", "scheduling_pass": "5s"}}
         told = {"notice": f"{NOTICE}s", "signal": "USR1"}
         self.stage.start(

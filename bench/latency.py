@@ -18,7 +18,7 @@ TITLES = {
     "woken": "ii   lent, daemon, woken",
     "net": "iii  lent, Slurm's own preemption",
     "polled": "iv   lent, daemon, polling",
-    "borrower": "     node idle to borrower running",
+    "borrower": "     node left to borrower running",
 }
 RATIOS = (
     ("woken", "net", "<= 0.25, 0.15"), ("woken", "polled", ""), ("idle", "without", "<= 1"), ("woken", "without", ""),
@@ -73,7 +73,9 @@ def _round(here: Ground, times: Times) -> None:
     settle(max(3.0 - (time.monotonic() - requeued), 0.0))
     ended = time.time()
     here.stage.cancel(owners)
-    times["borrower"].append(here.watch.at("started", victim, ended) - ended)
+    started = here.watch.at("started", victim, ended)
+    left = next(call.at for call in here.watch.calls(ended, started) if call.name == "MESSAGE_EPILOG_COMPLETE")
+    times["borrower"].append(started - left)
     leave = [job.id for job in here.stage.jobs().values() if job.user in ("net", "polled", "idle")]
     here.lab.run(["scancel", *leave], check=False)
     here.stage.wait(lambda: not [j for j in here.stage.jobs().values() if j.id in leave], 60, "the round's jobs end")
