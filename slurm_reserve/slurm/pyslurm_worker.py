@@ -32,7 +32,7 @@ from slurm_reserve.slurm import jobs, pyslurm_text, shapes
 
 _END = re.compile(r"[0-9a-z-]+")
 _AT_ONCE = 500  # records of a block
-_ALIKE = 16384  # requests, and kinds of jobs, that are kept in words
+_ALIKE = 4096  # requests, and kinds of jobs, that are kept in words: those of an array follow each other
 _ENDED = frozenset(
     {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
