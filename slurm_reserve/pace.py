@@ -54,18 +54,9 @@ class Measure(NamedTuple):
     """What had been counted by then."""
 
     spent: float  # seconds of slurmctld's
-    counted: int  # calls, by slurmctld; whoever else makes some as the daemon's user is among them
     at: float
     calls: int
     cycles: int
-
-    def cost_since(self, before: Measure) -> float | None:
-        """Seconds for each cycle since then, of what was spent on the daemon's own calls; None where there was none."""
-        cycles, counted = self.cycles - before.cycles, self.counted - before.counted
-        if not cycles:
-            return None
-        own = min((self.calls - before.calls) / counted, 1.0) if counted else 1.0
-        return (self.spent - before.spent) * own / cycles
 
 
 @dataclass(slots=True)
@@ -102,15 +93,16 @@ class Pace:
         """Whether it is time to ask slurmctld what it spends."""
         return not self._measures or now - self._measures[-1].at >= MEASURE_EVERY
 
-    def measured(self, spent: float, counted: int, now: float) -> None:
-        """Slurmctld has spent so many seconds on so many calls of ours in all: what of that is a cycle's?"""
+    def measured(self, spent: float, now: float) -> None:
+        """Slurmctld has spent so many seconds on us in all: what of that is a cycle's?"""
         if self._measures and spent < self._measures[-1].spent:  # slurmctld counts anew
             self._measures.clear()
-        self._measures.append(Measure(spent, counted, now, self._made, self._cycles))
-        costs = [after.cost_since(before) for before, after in pairwise(self._measures)]
-        if not (known := [cost for cost in costs if cost is not None]):
+        self._measures.append(Measure(spent, now, self._made, self._cycles))
+        steps = [step for step in pairwise(self._measures) if step[1].cycles > step[0].cycles]
+        costs = [(after.spent - before.spent) / (after.cycles - before.cycles) for before, after in steps]
+        if not costs:
             return
-        self.cost = min(known)
+        self.cost = min(costs)
         first = self._measures[0]
         passed, cycles = now - first.at, self._cycles - first.cycles
         share = self.cost * cycles / passed

@@ -227,7 +227,7 @@ class Rounds:
         with self._counted():
             spent = self.slurm.spent()
         if spent is not None:
-            self._pace.measured(*spent, now)
+            self._pace.measured(spent, now)
             self.ledger.put("load", "slurmctld", asdict(self._pace.load))
 
     def _ail(self, error: Exception) -> None:

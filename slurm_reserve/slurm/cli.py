@@ -202,8 +202,8 @@ class CliSlurm:
             return True
         return " Requeue=0 " not in printed
 
-    def spent(self) -> tuple[float, int] | None:
-        """Seconds of slurmctld's time, and calls, as sdiag counts them for this user; None where it says nothing."""
+    def spent(self) -> float | None:
+        """Seconds of slurmctld's time, as sdiag counts them for this user; None where it may not be asked."""
         try:
             return text.parse_spent(self._commands.read("sdiag"), os.geteuid())
         except SlurmError:

@@ -78,8 +78,8 @@ class Slurm(Protocol):
         """
         ...
 
-    def spent(self) -> tuple[float, int] | None:
-        """Seconds that slurmctld says it has spent on this user, and calls, since it began to count; None: not said."""
+    def spent(self) -> float | None:
+        """Seconds that slurmctld says it has spent on this user since it began to count; None where it does not say."""
         ...
 
     def create_reservation(self, what: CreateReservation) -> None:

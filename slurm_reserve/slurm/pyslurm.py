@@ -1,8 +1,9 @@
 """Slurm with its jobs, nodes and partitions read through pyslurm, and everything else through its commands.
 
 What pyslurm cannot do as the contract wants it stays with the commands: reservations (no AllowedPartitions, flags that
-raise), nodes with GRES (in use without type), single jobs (an array's task has no number of its own to ask for), and
-every change: requeue knows no `incomplete`; create, cancel and signal judge by an errno that may be an older call's.
+raise), nodes and jobs where there are GRES (who asks for them, or has them, is not told in full), single jobs (an
+array's task has no number of its own to ask for), and every change: requeue knows no `incomplete`; create, cancel and
+signal judge by an errno that may be an older call's.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from typing import IO, Any, cast
 from slurm_reserve.garbage import collected_later
 from slurm_reserve.model import Job, Node, Partition, SlurmConfig
 from slurm_reserve.slurm import jobs, text
-from slurm_reserve.slurm.cli import NODES, CliSlurm, terms
+from slurm_reserve.slurm.cli import CliSlurm, terms
 from slurm_reserve.slurm.command import AHEAD, widen
 from slurm_reserve.slurm.port import SlurmUnavailableError
 
 MODULE = "slurm_reserve.slurm.pyslurm_worker"
 _SHOWN = 300
-MOST_BY_NAME = 500  # with more jobs, or nodes, that pyslurm gives in part, all are read with the commands
+MOST_BY_NAME = 500  # with more jobs that pyslurm does not give all are read with the commands
 
 
 def is_installed() -> bool:
@@ -134,6 +135,7 @@ class PyslurmSlurm(CliSlurm):
     def __init__(self, *args: Any, python: str = sys.executable, **named: Any) -> None:
         super().__init__(*args, **named)
         self._knows_excluded = True  # pyslurm gives them on every release
+        self._has_gres = False
         self._array_option = "-r"  # releases that pyslurm is made for have no other
         self._worker = Worker(
             lambda: self._commands.open(python, "-m", MODULE), self._commands.settings.timeout.total_seconds()
@@ -144,11 +146,13 @@ class PyslurmSlurm(CliSlurm):
         self._worker.close()
 
     def _read_nodes_and_jobs(self, config: SlurmConfig) -> tuple[dict[str, Node], tuple[Job, ...]]:
-        """Through pyslurm, but for those that it does not give whole; one job, or a user's, is read with squeue.
+        """Through pyslurm, but where there are GRES; one job, or a user's, is read with squeue.
 
         What was said of the nodes is understood while pyslurm is at the jobs.
         """
         printed, nodes = self._print_nodes(), dict[str, Node]()
+        if self._has_gres:
+            return super()._read_nodes_and_jobs(config)
 
         def understand() -> None:
             nodes.update(text.parse_nodes(printed))
@@ -167,12 +171,13 @@ class PyslurmSlurm(CliSlurm):
         return found + self._read_by_number(numbers)
 
     def _print_nodes(self) -> str:
-        """What scontrol would print, by name for those that pyslurm does not give whole."""
-        with self._asked("nodes", 2) as (parts, names):  # it reads partitions besides, as scontrol does
+        """What scontrol would print; nothing any more once there were nodes with GRES."""
+        if self._has_gres:
+            return ""
+        with self._asked("nodes", 2) as (parts, with_gres):  # it reads partitions besides, as scontrol does
             printed = "".join(parts)
-        if len(names) > MOST_BY_NAME:
-            return self._commands.read(*NODES)
-        return printed + (self._commands.read(*NODES, ",".join(names)) if names else "")
+        self._has_gres = bool(with_gres)
+        return printed
 
     def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
         with self._asked("partitions", 1) as (parts, _):

@@ -7,11 +7,12 @@ hold what squeue would have printed for :func:`slurm_reserve.slurm.jobs.job_form
 understood by the same code, while the next is being made. The last block is one of `p`, or of `e`, which says why there
 is no answer.
 
-What pyslurm does not give whole is named in `p`: jobs that ask for GRES, nodes that have some. It keeps of
-`gres/gpu:2` for a job, a task or a socket neither type nor count, and raises on what is asked for each GPU.
+What pyslurm does not give is named in `p`: jobs of which it makes nothing (it takes a number's suffix, or what is not
+UTF-8, for an error), and nodes with GRES, of what is in use of which it keeps neither type nor, for some, the count. Of
+what jobs ask for of GRES it keeps even less, so where there are any all is read with the commands.
 
 Most of the time goes to pyslurm's own reading, so each of its properties is read once, and what many jobs have in
-common is put into words once.
+common is put into words once for each answer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from operator import attrgetter
@@ -33,6 +35,7 @@ from slurm_reserve.slurm import jobs, pyslurm_text, shapes
 _END = re.compile(r"[0-9a-z-]+")
 _AT_ONCE = 500  # records of a block
 _ALIKE = 4096  # requests, and kinds of jobs, that are kept in words: those of an array follow each other
+_NOT_GIVEN = (ValueError, KeyError, IndexError)  # what pyslurm raises of a job that it does not understand
 _ENDED = frozenset(
     {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
@@ -50,11 +53,8 @@ _ASKED = (
 _KNOWN = (
     "heterogeneous_id", "user_id", "partition", "qos", "state", "reservation", "allocated_nodes", "priority",
     "requeue_count", "time_limit", "submit_time", "start_time", "end_time", "eligible_time", "is_batch_job",
-    "state_reason", "account",
 )  # fmt: skip
 _asked, _known = attrgetter(*_ASKED), attrgetter(*_KNOWN)
-_gres = attrgetter("tres_per_node", "tres_per_job", "tres_per_socket", "tres_per_task")
-_NO_GRES = (None, None, None, None)
 
 
 def render(found: Iterable[Any], end: str, words: bool, partial: list[str]) -> Iterator[str]:
@@ -62,14 +62,16 @@ def render(found: Iterable[Any], end: str, words: bool, partial: list[str]) -> I
     last = f"{jobs.FIELD}{end}\n"
     header = jobs.FIELD.join(field.upper() for field in shapes.FIELDS) + jobs.PART + _joined(jobs.WHO)
     records = [header + (f"{jobs.FIELD}{end}{jobs.PART}NICE{jobs.FIELD}COMMENT" if words else "")]
+    known = _Words()
     for job in found:
         if job.state in _ENDED:
             continue
-        if _asks_for_gres(job):
+        try:
+            record = f"{known.request(job)}{jobs.PART}{known.identity(job)}"
+            said = f"{jobs.FIELD}{end}{jobs.PART}{job.nice or 0}{jobs.FIELD}{job.comment or ''}" if words else ""
+        except _NOT_GIVEN:
             partial.append(str(job.id))
             continue
-        record = f"{_request(job)}{jobs.PART}{_identity(job)}"
-        said = f"{jobs.FIELD}{end}{jobs.PART}{job.nice or 0}{jobs.FIELD}{job.comment or ''}" if words else ""
         records.append(record + said)
         if len(records) == _AT_ONCE:
             yield last.join(records) + last
@@ -78,12 +80,42 @@ def render(found: Iterable[Any], end: str, words: bool, partial: list[str]) -> I
         yield last.join(records) + last
 
 
-def _request(job: Any) -> str:
-    """What the job asks for, in squeue's words."""
-    return _request_in_words(_asked(job), tuple(job.constraints or ()), _tres(job))
+@dataclass(slots=True)
+class _Words:
+    """What was put into words for this answer."""
+
+    requests: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    kinds: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def request(self, job: Any) -> str:
+        """What the job asks for, in squeue's words."""
+        if job.gres_per_node:
+            raise ValueError("a job that asks for GRES")
+        asked = (_asked(job), tuple(job.constraints or ()), _tres(job))
+        said = self.requests.get(asked)
+        if said is None:
+            said = _kept(self.requests, asked, _request_in_words(*asked))
+        return said
+
+    def identity(self, job: Any) -> str:
+        """Who, where and when, in the order of squeue's fields."""
+        number, array, licenses, who = job.id, job.array_id, job.licenses, _known(job)
+        said = self.kinds.get(who)
+        if said is None:
+            said = _kept(self.kinds, who, _who_in_words(who))
+        tasks = _tasks(job) if array else "N/A"
+        lists = jobs.FIELD.join((",".join(licenses) if licenses else "", _dependency(job)))
+        reason = (job.state_reason or "None").replace(jobs.FIELD, " ")
+        return jobs.FIELD.join((str(number), str(array or number), tasks, said, lists, reason, job.account or ""))
 
 
-@lru_cache(_ALIKE)
+def _kept(words: dict[tuple[Any, ...], str], key: tuple[Any, ...], said: str) -> str:
+    if len(words) >= _ALIKE:
+        words.clear()
+    words[key] = said
+    return said
+
+
 def _request_in_words(asked: tuple[Any, ...], features: tuple[str, ...], tres: str | None) -> str:
     job = dict(zip(_ASKED, asked, strict=True))
     memory = job["memory_per_cpu"] or job["memory_per_node"] or 0
@@ -117,30 +149,20 @@ def _request_in_words(asked: tuple[Any, ...], features: tuple[str, ...], tres: s
         "MinTmpDisk": job["temporary_disk_per_node"] or 0,
         "Reboot": int(bool(job["requires_node_reboot"])),
     }
-    return jobs.FIELD.join(_text(told.get(field)) for field in shapes.FIELDS)
+    return jobs.FIELD.join(_text(told.get(name)) for name in shapes.FIELDS)
 
 
-def _identity(job: Any) -> str:
-    """Who, where and when, in the order of squeue's fields."""
-    number, array = job.id, job.array_id
-    tasks = _tasks(job) if array else "N/A"
-    licenses, dependency = job.licenses, _dependency(job)
-    who = _who_in_words(_known(job), ",".join(licenses) if licenses else "", dependency)
-    return jobs.FIELD.join((str(number), str(array or number), tasks, who))
-
-
-@lru_cache(_ALIKE)
-def _who_in_words(known: tuple[Any, ...], licenses: str, dependency: str) -> str:
+def _who_in_words(known: tuple[Any, ...]) -> str:
     (
         het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted, started, ends,
-        eligible, batch, reason, account,
+        eligible, batch,
     ) = known  # fmt: skip
     return jobs.FIELD.join(
         (
             _text(het),
             _user(user),
             partition or "",
-            qos or "",
+            (qos or "").replace(jobs.FIELD, " "),  # free text, where there is no accounting
             state,
             reservation or "",
             nodes or "",
@@ -149,21 +171,8 @@ def _who_in_words(known: tuple[Any, ...], licenses: str, dependency: str) -> str
             pyslurm_text.limit(limit),
             *(pyslurm_text.time(at) for at in (submitted, started, _end(ends, limit), eligible)),
             str(int(bool(batch))),
-            licenses,
-            dependency,
-            reason or "None",
-            account or "",
         )
     )
-
-
-def _asks_for_gres(job: Any) -> bool:
-    """Read without harm: of these pyslurm's other properties raise."""
-    asked = _gres(job)
-    if asked == _NO_GRES:
-        return False
-    node, whole, socket, task = asked
-    return bool(node or whole or socket or task.gres)
 
 
 def _tres(job: Any) -> str | None:
@@ -207,13 +216,18 @@ def _dependency(job: Any) -> str:
     return ",".join(f"{kind}:{':'.join(map(str, ids))}" for kind, ids in pairs)
 
 
-@lru_cache(maxsize=4096)
 def _user(uid: int | None) -> str:
     """The user's name; the number where nobody has it, as squeue prints it."""
     try:
-        return pwd.getpwuid(uid or 0).pw_name
+        return _name(uid or 0)
     except KeyError:
         return str(uid)
+
+
+@lru_cache(maxsize=4096)
+def _name(uid: int) -> str:
+    """Raises KeyError, which is not kept: a directory may be away for a while."""
+    return pwd.getpwuid(uid).pw_name
 
 
 def _text(value: object) -> str:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 NO_RESERVATIONS = "No reservations in the system"
 
 _FREE_TEXT = (" Reason=", " Comment=", " Extra=")
-_OF_USER = re.compile(r"\(\s*(\d+)\)\s+count:(\d+)\s+ave_time:\d+\s+total_time:(\d+)")
+_OF_USER = re.compile(r"\(\s*(\d+)\)\s+count:\d+\s+ave_time:\d+\s+total_time:(\d+)")
 _SHOWN = 160  # characters of a bad line that a message shows
 # Signs that sinfo's short form puts after a state, and the flag each stands for.
 _SIGNS = {
@@ -103,16 +103,16 @@ def parse_config(text: str) -> SlurmConfig:
         )
 
 
-def parse_spent(text: str, uid: int) -> tuple[float, int]:
-    """Seconds that slurmctld has spent on a user's calls, and how many: read `sdiag`. 0 for one that it has not met."""
+def parse_spent(text: str, uid: int) -> float:
+    """Seconds that slurmctld has spent on a user's calls: read `sdiag`. 0 for a user that it has no record of."""
     _, found, users = text.partition("Remote Procedure Call statistics by user")
     if not found:
         raise unreadable("slurmctld's statistics", text[-_SHOWN:], "incomplete")
     for line in users.split("\n"):
         counted = _OF_USER.search(line)
         if counted and int(counted[1]) == uid:
-            return int(counted[3]) / 1_000_000, int(counted[2])
-    return 0.0, 0
+            return int(counted[2]) / 1_000_000
+    return 0.0
 
 
 def parse_qos_preempts(text: str) -> dict[str, frozenset[str]]:

@@ -14,14 +14,14 @@ from typing import Any
 
 import psutil
 import pytest
-from slurm_reserve.lab import Lab
+from slurm_reserve.lab import Lab, LabSpec
 from slurm_reserve.model import Cluster, Job
 from slurm_reserve.site import SlurmSettings
 from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.port import SlurmUnavailableError
 from slurm_reserve.slurm.pyslurm import MODULE, PyslurmSlurm, is_installed
 
-from tests.slurm.record import REQUESTS
+from tests.slurm.record import NODES, REQUESTS
 
 pytestmark = [
     pytest.mark.cluster,
@@ -76,6 +76,26 @@ def test_every_kind_of_request_is_seen_as_the_commands_see_it(lab: Lab, slurm: P
     assert differences(seen(found), seen(expected)) == {}
     assert found.nodes == expected.nodes
     assert (found.partitions, found.reservations) == (expected.partitions, expected.reservations)
+
+
+@pytest.fixture(scope="module")
+def with_gpus() -> Iterator[Lab]:
+    with Lab.boot(LabSpec(NODES)) as lab:
+        yield lab
+
+
+def test_where_there_are_gres_all_is_seen_as_the_commands_see_it(with_gpus: Lab) -> None:
+    for options in REQUESTS:
+        with_gpus.run(["sbatch", "-H", "-o/dev/null", "--wrap=sleep 9", *options], "alice", check=False)
+    expected = CliSlurm(SlurmSettings(), with_gpus.command).observe(words=True)
+    slurm = PyslurmSlurm(SlurmSettings(timeout=timedelta(seconds=5)), with_gpus.command)
+    for _ in range(2):
+        found = slurm.observe(words=True)
+        assert differences(seen(found), seen(expected)) == {}
+        assert found.nodes == expected.nodes
+    assert any(job.shape.gres_per_job for job in found.jobs)
+    assert slurm.calls["pyslurm"] == 2  # partitions, and once the nodes
+    slurm.close()
 
 
 def test_jobs_that_hold_nodes_are_seen_as_the_commands_see_them(lab: Lab, slurm: PyslurmSlurm) -> None:

@@ -98,7 +98,7 @@ class FakeSlurm:
         mine = tuple(job for job in self.jobs.values() if job.user in users)
         return mine, dict(seen.reservations), {name: seen.nodes[name] for name in names}
 
-    def spent(self) -> tuple[float, int] | None:
+    def spent(self) -> float | None:
         return None
 
     # Changing

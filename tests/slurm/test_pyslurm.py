@@ -12,7 +12,7 @@ import pytest
 from slurm_reserve.site import Backend, SlurmSettings
 from slurm_reserve.slurm import backend, pyslurm_text, pyslurm_worker
 from slurm_reserve.slurm.cli import CliSlurm
-from slurm_reserve.slurm.jobs import is_excluded_known, parse_jobs
+from slurm_reserve.slurm.jobs import FIELD, is_excluded_known, parse_jobs
 from slurm_reserve.slurm.port import SlurmUnavailableError
 from slurm_reserve.slurm.pyslurm import PyslurmSlurm, Worker
 from slurm_reserve.slurm.pyslurm_worker import render
@@ -77,19 +77,35 @@ def test_the_rest_of_an_array_has_its_tasks_and_its_limit() -> None:
 
 
 def test_what_asks_for_gres_is_read_otherwise() -> None:
-    (found, partial) = read(raw(), raw(8, tres_per_node=tres({"gpu": 1}, cpu=1)))
+    (found, partial) = read(raw(), raw(8, gres_per_node={"gpu:a100": 1}))
     assert [job.id for job in found] == ["7"]
     assert partial == ["8"]
 
 
-@pytest.mark.parametrize("which", ["tres_per_job", "tres_per_socket", "tres_per_task"])
-def test_gres_is_seen_however_it_is_asked_for(which: str) -> None:
-    assert read(raw(8, **{which: tres({"gpu": 1})})) == ((), ["8"])
+class Odd(Raw):
+    """Of one thing that is asked, pyslurm makes nothing."""
+
+    def __getattr__(self, name: str) -> None:
+        if name == self.odd:
+            raise ValueError(name)
+        return super().__getattr__(name)
 
 
-def test_cpus_for_each_task_are_no_gres() -> None:
-    ((job,), partial) = read(raw(tres_per_task=tres(cpu=2), cpus_per_task=2, cpus=2))
-    assert (job.shape.cpus_per_task, partial) == (2, [])
+@pytest.mark.parametrize("odd", ["account", "requested_tres", "comment"])
+def test_one_job_that_pyslurm_does_not_understand_does_not_hide_the_others(odd: str) -> None:
+    strange = Odd(**{**vars(raw(8, num_nodes=2)), "odd": odd})
+    (found, partial) = read(raw(), strange, raw(9), words=True)
+    assert ([job.id for job in found], partial) == (["7", "9"], ["8"])
+
+
+def test_a_name_that_could_not_be_looked_up_once_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[int, Any] = {}
+    monkeypatch.setattr("pwd.getpwuid", known.__getitem__)
+    ((job,), _) = read(raw(user_id=4711))
+    assert job.user == "4711"
+    known[4711] = SimpleNamespace(pw_name="alice")
+    ((job,), _) = read(raw(user_id=4711))
+    assert job.user == "alice"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +134,13 @@ def test_many_jobs_come_in_parts() -> None:
     assert len(parts) == 3
     read_back = parse_jobs(parts, "end", Terms())
     assert [(job.job_id, job.account) for job in read_back] == [(job.id, job.account) for job in found]
+
+
+def test_free_text_in_the_qos_is_no_other_field() -> None:
+    ran = ("RUNNING", "", "n1", "5", "0", "UNLIMITED", "2026-01-02T03:04:05", "N/A", "N/A", "N/A", "1", "", "", "None")
+    forged = FIELD.join(("x", *ran, "root"))
+    ((job,), _) = read(raw(qos=forged, state_reason="a\x1fb", account="mine"))
+    assert (job.state, job.nodes, job.account, job.reason) == ("PENDING", frozenset(), "mine", "a b")
 
 
 def test_free_text_changes_nothing_but_itself() -> None:

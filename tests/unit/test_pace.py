@@ -14,7 +14,7 @@ def pace(calls: int = 7, cost: float = 0.0, limit: float = 2.0, poll: float = 5.
         found.spend(calls, now)
         spent += calls * cost
         if found.is_to_measure(now):
-            found.measured(spent, 0, now)
+            found.measured(spent, now)
         now += found.interval
     return found
 
@@ -48,10 +48,10 @@ def test_slurmctld_spends_no_more_than_two_percent_of_a_core_on_it() -> None:
 
 def test_a_slurmctld_that_counts_anew_is_measured_anew() -> None:
     found = pace(cost=0.01)
-    found.measured(0.0, 0, 1e6)
+    found.measured(0.0, 1e6)
     assert found.cost == pytest.approx(0.07)
     found.spend(7, 1e6)
-    found.measured(0.5, 0, 1e6 + 10)
+    found.measured(0.5, 1e6 + 10)
     assert found.cost == pytest.approx(0.5)
 
 
@@ -60,7 +60,7 @@ def test_what_a_call_waits_for_locks_is_not_what_it_costs() -> None:
     for number in range(60):
         found.spend(4, now)
         spent += 0.08 + (0.0 if number % 5 == 4 else 1.5)  # a pass holds the locks four times out of five
-        found.measured(spent, 0, now)
+        found.measured(spent, now)
         now += 10.0
     assert found.cost == pytest.approx(0.08)
     assert found.interval == 5.0
@@ -68,18 +68,9 @@ def test_what_a_call_waits_for_locks_is_not_what_it_costs() -> None:
     for _ in range(MEASURES):
         found.spend(4, now)
         spent += 0.8  # the queue has grown
-        found.measured(spent, 0, now)
+        found.measured(spent, now)
         now += 10.0
     assert found.cost == pytest.approx(0.8)
-
-
-def test_what_others_ask_as_the_same_user_is_not_what_a_cycle_costs() -> None:
-    found = Pace(5.0, 2.0)
-    for number in range(MEASURES):
-        found.spend(4, 10.0 * number)
-        found.measured(2.0 * number, 80 * number, 10.0 * number)  # twenty times as many calls as the daemon's
-    assert found.cost == pytest.approx(0.1)
-    assert found.interval == pytest.approx(6.25)
 
 
 def test_an_owner_does_not_wait_for_what_a_long_queue_has_cost() -> None:
@@ -131,11 +122,11 @@ def test_cycles_that_failed_make_the_others_no_cheaper() -> None:
     found = Pace(5.0, 2.0)
     for number in range(3):
         found.spend(4, 10.0 * number)
-        found.measured(0.8 * (number + 1), 0, 10.0 * number)
+        found.measured(0.8 * (number + 1), 10.0 * number)
     for number in range(100):
         found.spend(1, 30.0 + number)
         found.broke_off()
     for number in range(2):
         found.spend(4, 140.0 + 10 * number)
-        found.measured(2.4 + 0.8 * (number + 1), 0, 140.0 + 10 * number)
+        found.measured(2.4 + 0.8 * (number + 1), 140.0 + 10 * number)
     assert found.cost == pytest.approx(0.8)

@@ -74,7 +74,7 @@ def test_what_was_measured_before_a_failure_is_not_gone_by_after_it(ledger: Ledg
     failing = Failing(SlurmUnavailableError("squeue -h: late"))
     rounds = Rounds(site(), failing, ledger, failing, lambda: NOW, failing)  # type: ignore[arg-type]  # it cannot be read
     now = time.monotonic()
-    rounds._pace.measured(1.0, 1, now)
+    rounds._pace.measured(1.0, now)
     assert not rounds._pace.is_to_measure(now)
     rounds.step()
     assert rounds._pace.is_to_measure(now)
