@@ -15,7 +15,7 @@ from slurm_reserve.slurm.cli import CliSlurm
 from slurm_reserve.slurm.jobs import FIELD, is_excluded_known, parse_jobs
 from slurm_reserve.slurm.port import SlurmUnavailableError
 from slurm_reserve.slurm.pyslurm import PyslurmSlurm, Worker
-from slurm_reserve.slurm.pyslurm_worker import render
+from slurm_reserve.slurm.pyslurm_jobs import render
 from slurm_reserve.slurm.shapes import Terms
 from slurm_reserve.slurm.text import parse_nodes, parse_partitions
 
@@ -130,7 +130,7 @@ def test_memory_is_told_from_that_of_a_cpu_without_the_total(known: dict[str, An
 
 def test_many_jobs_come_in_parts() -> None:
     found = [raw(number, account=f"a{number % 3}") for number in range(1, 1202)]
-    parts = list(pyslurm_worker.render(found, "end", False, []))
+    parts = list(render(found, "end", False, []))
     assert len(parts) == 3
     read_back = parse_jobs(parts, "end", Terms())
     assert [(job.job_id, job.account) for job in read_back] == [(job.id, job.account) for job in found]
