@@ -18,7 +18,7 @@ MOST_OF_A_CORE = 0.02
 BURST = 60.0  # seconds of quiet time may be drawn on at once
 MEASURE_EVERY = 10.0  # seconds
 MEASURES = 6  # of which the cheapest tells what a cycle costs
-STEADY = 0.8  # of a limit goes into polling, so that there is something left for bursts
+STEADY = 0.7  # of a limit goes into polling, so that there is something left for bursts, and for waits that count
 AHEAD = 30.0  # seconds of what comes in may be spent in advance for an owner who has just submitted
 # A user's submission is looked for so long after the wake-up, which comes before the job exists, in seconds.
 LOOKS = (0.0, 0.01, 0.03, 0.08, 0.2, 0.5, 1.0)
