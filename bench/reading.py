@@ -57,9 +57,8 @@ def measure(pending: int, steady: float, say: Callable[[str], None]) -> dict[str
         for name in BACKENDS:
             say(f"reading by {name}")
             argv = [sys.executable, "-m", "bench.reading", name, str(ROUNDS)]
-            done = lab.run(
-                argv, timeout=300, cwd=Path(__file__).parents[1]
-            )  # not as the daemon's user: it counts those
+            # Not as the daemon's user, whose calls the daemon takes for its own.
+            done = lab.run(argv, timeout=300, cwd=Path(__file__).parents[1])
             found["backends"][name] = json.loads(done.stdout)
         say("the daemon in steady state")
         return found | _steady(lab, stage, steady)

@@ -30,6 +30,7 @@ WHO = (
 _QOS = WHO.index("QOS")
 _AFTER_QOS = "\x1e"  # follows `end` behind the QOS, which is free text as well: from 24.11 on, without accounting
 _WORDS = ("Nice", "Comment")  # what users say of their jobs
+_NUMBERS = WHO.index("ArrayTaskID") + 1  # what comes first tells a job from all others
 _SHAPE_COUNT, _WHO_COUNT = len(shapes.FIELDS), len(WHO)
 _MOST_ALIKE = 4096  # kept for one answer
 _MOST_COMMENT = 256  # characters of a comment that are looked at
@@ -46,7 +47,7 @@ _WITHOUT_NODES = frozenset(
 _NOWHERE: frozenset[str] = frozenset()  # one for all that wait: Python makes a new one each time
 Excluded = Mapping[int, frozenset[str]]
 
-
+# A Job that may still be written to: for each of its fields a frozen one is asked whether it may be set.
 _Draft: Any = make_dataclass("_Draft", [(each.name, each.type) for each in fields(Job)], slots=True)
 
 
@@ -200,7 +201,7 @@ def _check_header(titles: str, end: str, words: bool) -> None:
 
 def _job(record: str, of: _Reading) -> Job:
     what, _, who = record.partition(PART)
-    own, array, task, rest = who.split(FIELD, 3)
+    own, array, task, rest = who.split(FIELD, _NUMBERS)
     key = (what, rest)
     known = of.alike.get(key)
     if known is None:
@@ -230,7 +231,7 @@ def _without_number(what: str, rest: str, of: _Reading) -> _Alike:
     (
         het, user, partition, qos, state, reservation, nodes, priority, restarts, limit, submitted,
         started, ends, eligible, batch, licenses, dependency, reason, account,
-    ) = _with_plain_qos(rest, of.end).split(FIELD, _WHO_COUNT - 4)  # fmt: skip
+    ) = _with_plain_qos(rest, of.end).split(FIELD, _WHO_COUNT - _NUMBERS - 1)  # fmt: skip
     at = time(submitted)
     if at is None or not (user and partition and state.isupper()):
         raise ValueError("no time of submission, user, partition or state")
@@ -266,7 +267,7 @@ def _with_plain_qos(rest: str, end: str) -> str:
     head, between, tail = rest.partition(f"{FIELD}{end}{_AFTER_QOS}")
     if not between:
         return rest
-    *before, qos = head.split(FIELD, _QOS - 3)
+    *before, qos = head.split(FIELD, _QOS - _NUMBERS)
     return FIELD.join([*before, qos.replace(FIELD, " "), tail])
 
 

@@ -135,7 +135,7 @@ class PyslurmSlurm(CliSlurm):
     def __init__(self, *args: Any, python: str = sys.executable, **named: Any) -> None:
         super().__init__(*args, **named)
         self._knows_excluded = True  # pyslurm gives them on every release
-        self._has_gres = False
+        self._has_gres = False  # once there were some it stays so: pyslurm is not asked for nodes and jobs any more
         self._array_option = "-r"  # releases that pyslurm is made for have no other
         self._worker = Worker(
             lambda: self._commands.open(python, "-m", MODULE), self._commands.settings.timeout.total_seconds()
@@ -150,7 +150,11 @@ class PyslurmSlurm(CliSlurm):
 
         What was said of the nodes is understood while pyslurm is at the jobs.
         """
-        printed, nodes = self._print_nodes(), dict[str, Node]()
+        printed, nodes = "", dict[str, Node]()
+        if not self._has_gres:
+            with self._asked("nodes", 2) as (parts, with_gres):  # it reads partitions besides, as scontrol does
+                printed = "".join(parts)
+            self._has_gres = bool(with_gres)
         if self._has_gres:
             return super()._read_nodes_and_jobs(config)
 
@@ -169,15 +173,6 @@ class PyslurmSlurm(CliSlurm):
         if len(numbers) > MOST_BY_NAME:
             return self._read_jobs()
         return found + self._read_by_number(numbers)
-
-    def _print_nodes(self) -> str:
-        """What scontrol would print; nothing any more once there were nodes with GRES."""
-        if self._has_gres:
-            return ""
-        with self._asked("nodes", 2) as (parts, with_gres):  # it reads partitions besides, as scontrol does
-            printed = "".join(parts)
-        self._has_gres = bool(with_gres)
-        return printed
 
     def _read_partitions(self, config: SlurmConfig) -> dict[str, Partition]:
         with self._asked("partitions", 1) as (parts, _):

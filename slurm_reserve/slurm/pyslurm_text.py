@@ -14,7 +14,7 @@ _MINUTES_OF_A_DAY = 24 * 60
 
 
 def nodes(found: Iterable[Any], partial: list[str]) -> str:
-    """The lines of `scontrol -o -d show node`; `partial` gets the names of the nodes that must be read otherwise."""
+    """The lines of `scontrol -o -d show node`; `partial` gets the names of those that have GRES."""
     lines = []
     for node in found:
         if node.configured_gres:
